@@ -1,0 +1,1 @@
+"""Certorbit: certificates for load-balanced fleets, from order to proof."""

@@ -1,0 +1,1 @@
+"""Our own async RFC 8555 client."""

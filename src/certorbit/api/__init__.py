@@ -1,0 +1,1 @@
+"""The HTTP API: dialects, schemas, authentication, errors, one module per resource."""

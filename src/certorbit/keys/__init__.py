@@ -1,0 +1,1 @@
+"""Sealing of private keys, and where key-encryption keys come from."""

@@ -1,0 +1,1 @@
+"""The pure rules: identifiers, entries and versions, commands, operations, backoff, rights. No I/O, no framework."""

@@ -1,0 +1,109 @@
+"""An operation: a workflow as users see it. Attempts of one operation share its id."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+from certorbit.errors import CertorbitError, IssuerRefused, RetryRule
+from certorbit.model.entry import ConfigID, EntryID, EntryUID
+
+OperationID = NewType("OperationID", str)
+
+
+class OperationKind(StrEnum):
+    ISSUE = "issue"
+
+
+class OperationState(StrEnum):
+    """queued → running → succeeded | failed | cancelled; waiting between two attempts."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an attempt failed, in words fit for the client.
+
+    message: what goes into the client's 400: the issuer's own text included.
+    type: the ACME URN, or the name of our error class.
+    detail: the CA's own sentence, or the message.
+    subproblems: the CA's sentence by identifier.
+    retry: never, backoff or at; `retry_at` is set for at.
+    """
+
+    message: str
+    type: str
+    detail: str
+    subproblems: dict[str, str]
+    retry: RetryRule
+    retry_at: datetime | None = None
+
+
+def problem_from(error: CertorbitError) -> Problem:
+    """Return the error as a value that can be stored and shown."""
+    refused = error if isinstance(error, IssuerRefused) else None
+    return Problem(
+        message=error.message,
+        type=refused.type if refused else type(error).__name__,
+        detail=refused.detail if refused else error.message,
+        subproblems=refused.subproblems if refused else {},
+        retry=error.retry.rule,
+        retry_at=error.retry.at,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The record of one operation.
+
+    attempt: 1 for the first; each attempt is a workflow of its own (`workflow_id`).
+    promised: a client was told 201: the entry must stay and the issuance must go on until it succeeds.
+    next_attempt_at: set while WAITING.
+    issuer_name: "" until an attempt chose one.
+    """
+
+    id: OperationID
+    kind: OperationKind
+    config: ConfigID
+    entry_id: EntryID
+    entry_uid: EntryUID
+    identifiers: tuple[str, ...]
+    state: OperationState
+    attempt: int
+    promised: bool
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    next_attempt_at: datetime | None
+    issuer_name: str
+    problem: Problem | None
+
+    @property
+    def workflow_id(self) -> str:
+        """The engine's id of the present attempt."""
+        return workflow_id(self.id, self.attempt)
+
+
+def workflow_id(operation: OperationID, attempt: int) -> str:
+    return f"{operation}.{attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A finished step of an attempt, as the engine recorded it. `outcome` is the step's own value."""
+
+    attempt: int
+    name: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: dict[str, object]

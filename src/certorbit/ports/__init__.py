@@ -1,0 +1,1 @@
+"""Protocols with their obligations in prose. Adapters implement them, `app` joins them."""

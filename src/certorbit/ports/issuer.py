@@ -1,0 +1,66 @@
+"""An issuer: one account at one CA, or the built-in CA.
+
+The workflow calls the methods in the order below and writes a checkpoint after each. A method may run again after a
+crash, so each one first looks at what the CA already has. All errors are of `certorbit.errors`: `Unreachable`,
+`IssuerRefused` and its kinds, `BadIssue`; their `retry` says whether the workflow tries again.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from certorbit.model.identifiers import Identifier
+
+
+class Issuer(Protocol):
+    @property
+    def name(self) -> str:
+        """The name in the settings, unique in a deployment."""
+        ...
+
+    @property
+    def directory(self) -> str:
+        """The CA's directory URL, or "internal"."""
+        ...
+
+    @property
+    def can_issue_wildcards(self) -> bool:
+        """Whether a solver for wildcards (DNS-01) is at hand, or none is needed."""
+        ...
+
+    async def find_orders(self, identifiers: Sequence[Identifier]) -> Sequence[str]:
+        """Return the URLs of the account's pending or ready orders for exactly these identifiers.
+
+        Called when an intent has no order URL after a crash. Empty when the CA has no list of orders.
+        """
+        ...
+
+    async def place_order(self, identifiers: Sequence[Identifier]) -> str:
+        """Ask for a new order and return its URL. Sends newOrder once (a badNonce answer is not an order).
+
+        The caller has counted it in the ledger before.
+        """
+        ...
+
+    async def prove(self, order_url: str) -> None:
+        """Return when every authorization of the order is valid; already valid ones are used as they are.
+
+        Raises:
+            ChallengeFailed: one or more became invalid; `subproblems` has the CA's sentence by identifier.
+        """
+        ...
+
+    async def finalise(self, order_url: str, *, csr_der: bytes) -> None:
+        """Return when the order is valid. Sends the request only if the order is still ready."""
+        ...
+
+    async def collect(self, order_url: str) -> str:
+        """Return the chain as PEM as it came, leaf first, in the preferred variant. Repeatable."""
+        ...
+
+    async def revoke(self, chain_pem: str, *, reason: int) -> None:
+        """Revoke the leaf. reason: RFC 5280 CRLReason number. Already revoked is success."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; the issuer is not used afterwards."""
+        ...

@@ -1,0 +1,31 @@
+"""A solver: shows the CA that we control an identifier (RFC 8555 §8)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from certorbit.model.identifiers import Identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What must be shown for one authorization. token: base64url only (RFC 8555 §8.1), checked by the client."""
+
+    identifier: Identifier
+    token: str
+    key_authorization: str
+
+
+class Solver(Protocol):
+    @property
+    def challenge_type(self) -> str:
+        """`http-01`, `dns-01`."""
+        ...
+
+    async def present(self, proofs: Sequence[Proof]) -> None:
+        """Return when all proofs can be seen by the CA. May run again with the same proofs."""
+        ...
+
+    async def clean_up(self, proofs: Sequence[Proof]) -> None:
+        """Take the proofs away. Harmless for proofs that are gone; called after success and failure alike."""
+        ...

@@ -1,0 +1,1 @@
+"""Proofs of control over an identifier (RFC 8555 §8)."""
