@@ -90,9 +90,7 @@ class CertorbitError(Exception):
     kind: ClassVar[Kind] = Kind.BROKEN
     default_retry: ClassVar[Retry] = NEVER
 
-    def __init__(
-        self, message: str, *, subject: str = "", hint: str = "", retry: Retry | None = None
-    ) -> None:
+    def __init__(self, message: str, *, subject: str = "", hint: str = "", retry: Retry | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.subject = subject

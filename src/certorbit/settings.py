@@ -36,13 +36,9 @@ class IssuerSettings(_Part):
         None,
         description="PEM file with the roots that the CA's own HTTPS is checked against; else the system's",
     )
-    contact: tuple[str, ...] = Field(
-        (), description="Contact addresses of the account, as `mailto:` URLs or plain"
-    )
+    contact: tuple[str, ...] = Field((), description="Contact addresses of the account, as `mailto:` URLs or plain")
     eab_kid: str = Field("", description="External account binding: key id (RFC 8555 §7.3.4)")
-    eab_hmac_key: SecretStr = Field(
-        SecretStr(""), description="External account binding: HMAC key, base64url"
-    )
+    eab_hmac_key: SecretStr = Field(SecretStr(""), description="External account binding: HMAC key, base64url")
     profile: str = Field("", description="ACME profile to ask for, if the CA offers it")
     preferred_chain: str = Field("", description="Common name that the chain's last issuer should have")
 
@@ -67,9 +63,7 @@ class IssuanceSettings(_Part):
 class InternalCASettings(_Part):
     """`[internal_ca]`: the built-in CA."""
 
-    lifetime_days: float = Field(
-        90.0, gt=0, le=397, description="Lifetime of the certificates that it issues"
-    )
+    lifetime_days: float = Field(90.0, gt=0, le=397, description="Lifetime of the certificates that it issues")
     root_years: int = Field(10, ge=1, le=30, description="Lifetime of its root")
     permitted_names: tuple[str, ...] = Field(
         (), description="DNS subtrees that it may issue for (name constraints); none: any name"
@@ -104,16 +98,10 @@ class Settings(BaseSettings):
     maintenance: bool = Field(False, description="Read-only mode: every write is answered 403")
     metrics: bool = Field(True, description="Serve `/metrics` (a key with read right is needed)")
     max_body_bytes: int = Field(1_048_576, ge=65_536, description="Largest request body")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged"
-    )
-    log_format: Literal["json", "console"] = Field(
-        "json", description="One JSON object per line, or for people"
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_format: Literal["json", "console"] = Field("json", description="One JSON object per line, or for people")
 
-    acme_directory: str = Field(
-        "", description="Shortcut for one ACME issuer named `acme`: its directory URL"
-    )
+    acme_directory: str = Field("", description="Shortcut for one ACME issuer named `acme`: its directory URL")
     acme_ca_bundle: Path | None = Field(None, description="`ca_bundle` of that issuer")
     acme_contact: str = Field("", description="`contact` of that issuer; several separated by commas")
     acme_eab_kid: str = Field("", description="`eab_kid` of that issuer")

@@ -47,8 +47,10 @@ def parse_side(text: str) -> Side:
     try:
         return Side(text)
     except ValueError:
-        spellings = ", ".join(["server", "client", "clientCA", "serverToBackendMTLS", "backendCA"])
-        raise BadInput(f"side: {text[:40]!r} is not known; use one of {spellings}.", subject="side") from None
+        raise BadInput(
+            f"side: {text[:40]!r} is not known; use server, client, clientCA, serverToBackendMTLS or backendCA.",
+            subject="side",
+        ) from None
 
 
 class Source(StrEnum):

@@ -98,9 +98,7 @@ def _normalise_name(name: str, *, shown: str) -> str:
         )
     full = "*." + ascii_name if wildcard else ascii_name
     if len(full) > LONGEST_NAME:
-        raise BadIdentifier(
-            f"domains: {_show(shown)} is longer than {LONGEST_NAME} characters.", subject="domains"
-        )
+        raise BadIdentifier(f"domains: {_show(shown)} is longer than {LONGEST_NAME} characters.", subject="domains")
     return full
 
 

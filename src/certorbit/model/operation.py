@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
-from certorbit.errors import CertorbitError, IssuerRefused, RetryRule
+from certorbit.errors import CertorbitError, IssuerRefused, RateLimited, RetryRule, Unreachable
 from certorbit.model.entry import ConfigID, EntryID, EntryUID
 
 OperationID = NewType("OperationID", str)
@@ -39,6 +39,8 @@ class Problem:
     detail: the CA's own sentence, or the message.
     subproblems: the CA's sentence by identifier.
     retry: never, backoff or at; `retry_at` is set for at.
+    keeps_order: the order is as good as before (nobody answered, or we are to slow down): the next attempt goes on
+        with it instead of asking for another one, because CAs count orders.
     """
 
     message: str
@@ -47,6 +49,7 @@ class Problem:
     subproblems: dict[str, str]
     retry: RetryRule
     retry_at: datetime | None = None
+    keeps_order: bool = False
 
 
 def problem_from(error: CertorbitError) -> Problem:
@@ -59,6 +62,7 @@ def problem_from(error: CertorbitError) -> Problem:
         subproblems=refused.subproblems if refused else {},
         retry=error.retry.rule,
         retry_at=error.retry.at,
+        keeps_order=isinstance(error, Unreachable | RateLimited),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NewType
 
+from certorbit.model.entry import VersionID, key_context
 from certorbit.model.operation import OperationID
 
 OrderID = NewType("OrderID", str)
@@ -33,8 +34,11 @@ class OrderIntent:
 
 
 def order_key_context(order: OrderID) -> str:
-    """Return the associated data that binds a sealed key to its order's row."""
-    return f"order:{order}"
+    """Return the associated data of an order's key: that of the version which the order becomes.
+
+    The version takes the order's id, so the key is sealed once and moves without being opened.
+    """
+    return key_context(VersionID(order))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,11 @@ class Issuer(Protocol):
         """
         ...
 
-    async def place_order(self, identifiers: Sequence[Identifier]) -> str:
+    async def place_order(self, identifiers: Sequence[Identifier], *, replaces: str | None = None) -> str:
         """Ask for a new order and return its URL. Sends newOrder once (a badNonce answer is not an order).
 
-        The caller has counted it in the ledger before.
+        The caller has counted it in the ledger before. replaces: the predecessor's ARI CertID (RFC 9773 §5); an
+        issuer without ARI ignores it.
         """
         ...
 

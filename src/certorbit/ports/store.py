@@ -1,8 +1,8 @@
 """The store: every fact of ours, in transactions.
 
-A transaction is a plain function of a `UnitOfWork`; the store runs it to its end and commits, or rolls everything back
-when it raises. The function may run more than once (the store repeats it when it lost a race), so it has no effect but
-through the unit of work. It does no network call and takes milliseconds.
+A transaction is a plain function of a `UnitOfWork`; the store runs it to its end and commits, or rolls everything
+back when it raises. The function may run more than once (the store repeats it when it lost a race), so it has no
+effect but through the unit of work. It does no network call and takes milliseconds.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,8 +66,14 @@ class Entries(Protocol):
 class Operations(Protocol):
     def add(self, operation: Operation) -> None: ...
     def find(self, operation: OperationID) -> Operation | None: ...
-    def find_unfinished(self, entry: EntryUID) -> Operation | None:
-        """Return the entry's operation that is not in a final state (there is at most one)."""
+    def lock(self, operation: OperationID) -> Operation | None:
+        """Return the operation and hold its row until the transaction ends (PostgreSQL: FOR UPDATE).
+
+        Whoever is about to change a state reads it this way: of two that decide at once, the second sees the first.
+        """
+
+    def lock_unfinished(self, entry: EntryUID) -> Operation | None:
+        """Return the entry's operation that is not in a final state (there is at most one), locked."""
 
     def update(self, operation: Operation) -> None:
         """Write every field that can change (state, attempt, promised, times, issuer_name, problem)."""
@@ -84,7 +90,7 @@ class Operations(Protocol):
         before: tuple[datetime, OperationID] | None = None,
         limit: int = 100,
     ) -> Sequence[Operation]:
-        """Return operations, newest first (created_at, id descending); `before` is the last one of the page before."""
+        """Return operations, newest first (created_at, id descending); `before`: the last of the page before."""
 
     def count(
         self,
@@ -104,6 +110,12 @@ class OrderLedger(Protocol):
         """Write down that newOrder is about to be sent once more: `requests` + 1 and a dated row."""
 
     def set_url(self, order: OrderID, url: str) -> None: ...
+    def carry_over(self, order: OrderID, *, attempt: int) -> None:
+        """Make it the order of a later attempt of its operation: the CA still has it."""
+
+    def drop_key(self, order: OrderID) -> None:
+        """Forget the sealed key (it becomes b""): the version holds it now, or the order is of no more use."""
+
     def total_requests(self) -> int:
         """Return the number of all newOrder requests ever counted."""
 
@@ -176,6 +188,14 @@ class Authorities(Protocol):
         """Return a number greater than every one returned before (RFC 5280 §5.2.3)."""
 
 
+class KeyringChecks(Protocol):
+    """A known value, sealed when the database was new: opening it shows that a keyring is this database's."""
+
+    def find(self) -> bytes | None: ...
+    def add(self, envelope: bytes) -> None:
+        """Insert it. Raises LostRace if another process did so meanwhile."""
+
+
 class UnitOfWork(Protocol):
     """One transaction's view of the store."""
 
@@ -195,6 +215,8 @@ class UnitOfWork(Protocol):
     def api_keys(self) -> APIKeys: ...
     @property
     def authorities(self) -> Authorities: ...
+    @property
+    def keyring_checks(self) -> KeyringChecks: ...
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this very transaction: no entry without its workflow, no workflow without its entry."""
 
@@ -207,8 +229,8 @@ class Store(Protocol):
     async def write(self, work: Callable[[UnitOfWork], T]) -> T:
         """Run the function in one transaction; when this returns, its effects survive kill -9.
 
-        Lost races (LostRace, 'database is locked', serialisation failures) are repeated a bounded number of times
-        with jitter.
+        Lost races (LostRace, 'database is locked', serialisation failures) are repeated a bounded number of
+        times with jitter.
 
         Raises:
             Unreachable: the database did not answer (phase "database"), or the disk is full.

@@ -1,0 +1,5 @@
+"""`python -m certorbit`."""
+
+from certorbit.cli.main import app
+
+app()

@@ -1,0 +1,147 @@
+"""An account at an ACME CA as our issuer (`ports.issuer`): joins the parts, adds nothing of its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from certorbit.acme.account import AccountDoor
+from certorbit.acme.chains import leaf_der
+from certorbit.acme.exchange import Exchange
+from certorbit.acme.jws import encode_base64url
+from certorbit.acme.order import OrderDesk
+from certorbit.acme.problems import About, ProblemType
+from certorbit.acme.proving import Prover
+from certorbit.acme.resources import Status
+from certorbit.acme.transport import Transport
+from certorbit.clock import Chance, Clock
+from certorbit.errors import BadMaterial, IssuerRefused
+from certorbit.model.backoff import Poll
+from certorbit.model.identifiers import Identifier
+from certorbit.ports.keyring import Keyring
+from certorbit.ports.solver import Solver
+from certorbit.ports.store import Store
+from certorbit.settings import IssuerSettings
+
+MOST_SECONDS = 300.0  # ours: how long a CA may take to validate, and to issue
+
+
+class ACMEIssuer:
+    """Gets certificates from one account at one CA. Belongs to the event loop that it is first used in.
+
+    Args:
+        solvers: in order of preference.
+        max_requests_in_flight: also the number of connections; Debian's Pebble wedges above 16.
+        limit_seconds: the longest wait for the validation, and again for the certificate.
+
+    Raises:
+        BadInput: the settings' `ca_bundle` can't be read.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts that app joins, all by name
+        self,
+        *,
+        settings: IssuerSettings,
+        store: Store,
+        keyring: Keyring,
+        solvers: Sequence[Solver],
+        clock: Clock,
+        chance: Chance,
+        max_requests_in_flight: int = 100,
+        limit_seconds: float = MOST_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._can_issue_wildcards = any(solver.challenge_type == "dns-01" for solver in solvers)
+        self._transport = Transport(
+            ca=settings.name,
+            directory=settings.directory,
+            ca_bundle=settings.ca_bundle,
+            max_requests_in_flight=max_requests_in_flight,
+        )
+        self._exchange = Exchange(
+            self._transport,
+            directory=settings.directory,
+            clock=clock,
+            chance=chance,
+            max_requests_in_flight=max_requests_in_flight,
+        )
+        self._account = AccountDoor(self._exchange, settings=settings, store=store, keyring=keyring, clock=clock)
+        policy = Poll(limit=limit_seconds)
+        self._orders = OrderDesk(
+            self._exchange, self._account, settings=settings, clock=clock, chance=chance, policy=policy
+        )
+        self._prover = Prover(
+            self._account, ca=settings.name, solvers=solvers, clock=clock, chance=chance, policy=policy
+        )
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    @property
+    def directory(self) -> str:
+        return self._settings.directory
+
+    @property
+    def can_issue_wildcards(self) -> bool:
+        return self._can_issue_wildcards
+
+    async def find_orders(self, identifiers: Sequence[Identifier]) -> Sequence[str]:
+        return await self._orders.find(identifiers)
+
+    async def place_order(self, identifiers: Sequence[Identifier], *, replaces: str | None = None) -> str:
+        """Ask for a new order and return its URL.
+
+        Args:
+            replaces: the ARI CertID of the predecessor; left out if the CA has no ARI (RFC 9773 §5).
+
+        Raises:
+            Unreachable: with `was_not_sent` false the CA may have the order all the same: `find_orders` tells.
+            AlreadyReplaced, RateLimited, AccountProblem, IssuerRefused: the CA's word.
+        """
+        return await self._orders.place(identifiers, replaces=replaces)
+
+    async def prove(self, order_url: str) -> None:
+        order = await self._orders.look(order_url)
+        if order.status in {Status.READY, Status.PROCESSING, Status.VALID}:
+            return
+        self._orders.forget(order_url)  # whatever comes, it will not be pending any more
+        if order.status is not Status.PENDING:
+            await self._prover.explain(order)
+            raise self._orders.lost(order)
+        await self._prover.prove(order)
+        # RFC 8555 §7.1.6: with all authorizations valid the order is ready. Should the CA think otherwise, it says so
+        # when it is asked to finalise.
+        self._orders.keep(replace(order, status=Status.READY))
+
+    async def finalise(self, order_url: str, *, csr_der: bytes) -> None:
+        await self._orders.finalise(order_url, csr_der=csr_der)
+
+    async def collect(self, order_url: str) -> str:
+        return await self._orders.collect(order_url)
+
+    async def revoke(self, chain_pem: str, *, reason: int) -> None:
+        """Revoke the leaf, signed with the account's key (RFC 8555 §7.6).
+
+        Raises:
+            BadMaterial: the text holds no certificate.
+        """
+        try:
+            certificate = encode_base64url(leaf_der(chain_pem))
+        except ValueError as error:
+            raise BadMaterial("There is no certificate to revoke.", subject="chain") from error
+        url = (await self._exchange.directory()).revoke_cert
+        try:
+            await self._account.post(url, {"certificate": certificate, "reason": reason}, about=About.REVOCATION)
+        except IssuerRefused as refused:
+            if refused.type != ProblemType.ALREADY_REVOKED:
+                raise
+
+    async def find_account(self) -> str | None:
+        """Return the URL of the stored key's account; None if there is no key, or the CA doesn't know it."""
+        return await self._account.find()
+
+    async def deactivate_account(self) -> None:
+        """Deactivate the account for good (RFC 8555 §7.3.6)."""
+        await self._account.deactivate()
+
+    async def close(self) -> None:
+        await self._transport.close()

@@ -1,0 +1,44 @@
+"""How an entry is written in each dialect."""
+
+from datetime import UTC
+from typing import Any
+
+from certorbit.api.answers import format_instant
+from certorbit.api.dialects import Dialect
+from certorbit.model.entry import Entry, Source
+from certorbit.model.identifiers import hash_identifiers
+
+
+def render_certificate(entry: Entry, *, dialect: Dialect, private_key: str, has_links: bool) -> dict[str, Any]:
+    """Return the entry as the dialect's plain values, in the seed's order.
+
+    Until it is issued it has the names that it was asked for, but no certificate and no dates.
+    """
+    version = entry.current
+    facts = version.facts if version else None
+    links = [{"link": at.link, "provider": at.provider, "region": at.region} for at in entry.provider_links]
+    fields: dict[str, Any] = {"links": links} if has_links else {}
+    fields |= {
+        "cert_body": version.chain_pem if version else "",
+        "expires": facts.not_after.astimezone(UTC).date().isoformat() if facts else None,
+        "id": entry.id,
+        "issuer": facts.issuer if facts else "",
+        "le_auto_renew": entry.le_auto_renew,
+        "le_auto_replace": entry.le_auto_replace,
+        "le_hash": version.le_hash if version else _hash_asked(entry),
+        "private_key": private_key,
+        "san": facts.san if facts else entry.identifiers,
+        "subject": facts.subject if facts else "",
+        "uploaded": format_instant(entry.uploaded),
+        "revoked": False,
+        "crl": entry.crl if entry.side.is_ca_bundle else (),
+        "cdp": facts.cdp if facts else (),
+        "side": dialect.write_side(entry.side),
+    }
+    if dialect.has_name:
+        fields["name"] = entry.id
+    return fields
+
+
+def _hash_asked(entry: Entry) -> str:
+    return hash_identifiers(entry.identifiers) if entry.source is Source.GENERATED else ""

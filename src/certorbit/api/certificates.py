@@ -1,0 +1,255 @@
+"""The certificates of a configuration, in every dialect (contract.md, Certificates)."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from certorbit.api.answers import JSONAnswer, download, message_answer
+from certorbit.api.authentication import Reader, Writer
+from certorbit.api.certificate_rendering import render_certificate
+from certorbit.api.dialects import DIALECTS, Dialect
+from certorbit.api.documentation import SECURED, Responses, answers_file, answers_json, takes_body
+from certorbit.api.issuance_wait import wait_for_issuance
+from certorbit.api.parts import Parts
+from certorbit.api.reading import (
+    ConfigPath,
+    EntryPath,
+    Flag,
+    read_body,
+    read_config,
+    read_password,
+    read_replaced,
+)
+from certorbit.api.schemas import (
+    CertificateCreate,
+    CertificateList,
+    LinkedCertificate,
+    MessageBody,
+    NamedCertificate,
+    NamedCertificateList,
+)
+from certorbit.errors import BadInput
+from certorbit.model.access import Principal, Right
+from certorbit.model.commands import ChangeEntry, Generate, Upload
+from certorbit.model.entry import ConfigID, Entry, EntryID, ProviderLink, Side, parse_side
+from certorbit.model.identifiers import normalise_identifiers
+from certorbit.pki.crl import read_crls
+from certorbit.pki.upload import read_upload
+from certorbit.services import certificates, export
+
+CREATED = "Successfully created entry"
+_DEFAULT_BODY = {"id": "", "le_auto_renew": True, "le_auto_replace": True, "le_hash": "", "provider_links": []}
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRoutes:
+    """The endpoints of one dialect."""
+
+    parts: Parts
+    dialect: Dialect
+
+    async def list_certificates(self, config: ConfigPath, caller: Reader) -> Response:
+        """Get a list of the certificates of a configuration"""
+        config_id = read_config(config)
+        entries = await self.parts.store.read(lambda tx: certificates.list_entries(tx, config_id))
+        # In a thread: opening 10,000 keys takes longer than others should wait for their answer.
+        return await asyncio.to_thread(self._answer_list, entries, caller)
+
+    async def get_certificate(self, config: ConfigPath, entry_id: EntryPath, caller: Reader) -> Response:
+        """Get a specific certificate of a configuration"""
+        entry = await self._get_entry(config, entry_id)
+        return JSONAnswer(self._render(entry, caller=caller, has_links=True))
+
+    async def create_certificate(
+        self,
+        request: Request,
+        config: ConfigPath,
+        entry_id: EntryPath,
+        _caller: Writer,
+        domains: Annotated[list[str], Query(default_factory=list, description="Names to generate for")],
+    ) -> Response:
+        """Create a new certificate for a list of domains, or upload an existing one
+
+        `cert_body` uploads, `domains` generates; both or neither is an input error. Repeating a request is safe.
+        """
+        config_id = read_config(config)
+        body = await read_body(request, CertificateCreate, optional=True)
+        if body.id not in {"", entry_id}:
+            raise BadInput(
+                f"id: the body says {body.id[:80]!r}, the path {entry_id!r}; leave it empty.", subject="id"
+            )
+        names = [name for name in domains if name.strip()]  # `?domains=` is how some clients say 'none'
+        if bool(names) == bool(body.cert_body.strip()):
+            raise BadInput(
+                "Give either cert_body (to upload) or domains (to generate), not both and not neither.",
+                subject="cert_body",
+            )
+        side = parse_side(body.side)
+        if names:
+            await self._generate(config_id, EntryID(entry_id), body=body, side=side, names=names)
+        else:
+            await self._upload(config_id, EntryID(entry_id), body=body, side=side)
+        return message_answer(CREATED, status=201)
+
+    async def change_certificate(
+        self,
+        config: ConfigPath,
+        entry_id: EntryPath,
+        _caller: Writer,
+        *,
+        le_auto_renew: Annotated[Flag, Query(description="Renew a generated certificate before it ends")] = True,
+        le_auto_replace: Annotated[Flag, Query(description="Replace an uploaded one by a generated one")] = True,
+        replace_cert_id: Annotated[str, Query(description="What uses that certificate uses this one instead")] = "",
+    ) -> Response:
+        """Change settings of a specific certificate. ("le_" parameters refer to Let's Encrypt.)"""
+        command = ChangeEntry(
+            config=read_config(config),
+            id=EntryID(entry_id),
+            le_auto_renew=le_auto_renew,
+            le_auto_replace=le_auto_replace,
+            replace=read_replaced(replace_cert_id),
+        )
+        now = self.parts.clock.now()
+        await self.parts.store.write(lambda tx: certificates.change(tx, command, now=now))
+        return message_answer(self.dialect.update_message)
+
+    async def delete_certificate(self, config: ConfigPath, entry_id: EntryPath, _caller: Writer) -> Response:
+        """Delete an individual certificate from the specified configuration"""
+        config_id, now = read_config(config), self.parts.clock.now()
+        await self.parts.store.write(lambda tx: certificates.delete(tx, config_id, EntryID(entry_id), now=now))
+        return message_answer(self.dialect.delete_message)
+
+    async def get_pem(self, config: ConfigPath, entry_id: EntryPath, caller: Reader) -> Response:
+        """Download key, leaf and chain in one PEM file"""
+        entry = await self._get_entry(config, entry_id)
+        _check_may_export(entry, caller=caller)
+        text = await asyncio.to_thread(export.render_pem, entry, keyring=self.parts.keyring)
+        return download(text, media_type="application/x-pem-file", file_name=f"{entry.id}.pem")
+
+    async def get_pfx(
+        self,
+        request: Request,
+        config: ConfigPath,
+        entry_id: EntryPath,
+        caller: Reader,
+        x_pfx_password: Annotated[str, Header(description="Password of the store; none without it")] = "",  # noqa: ARG002 - for OpenAPI; read raw below
+    ) -> Response:
+        """Download key, leaf and chain as PFX (PKCS#12)"""
+        password = read_password(request)
+        entry = await self._get_entry(config, entry_id)
+        _check_may_export(entry, caller=caller)
+        store = await asyncio.to_thread(export.render_pfx, entry, keyring=self.parts.keyring, password=password)
+        return download(store, media_type="application/x-pkcs12", file_name=f"{entry.id}.pfx")
+
+    async def _get_entry(self, config: str, entry_id: str) -> Entry:
+        config_id = read_config(config)
+        return await self.parts.store.read(lambda tx: certificates.get_entry(tx, config_id, EntryID(entry_id)))
+
+    async def _generate(
+        self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side, names: Sequence[str]
+    ) -> None:
+        parts = self.parts
+        command = Generate(
+            config=config,
+            id=entry_id,
+            side=side,
+            identifiers=normalise_identifiers(names),
+            le_auto_renew=body.le_auto_renew,
+            le_auto_replace=body.le_auto_replace,
+            provider_links=_links_of(body),
+        )
+        now = parts.clock.now()
+        can_issue_wildcards = bool(parts.issuers) and parts.issuers[0].can_issue_wildcards
+        accepted = await parts.store.write(
+            lambda tx: certificates.generate(
+                tx, command, now=now, new_id=parts.new_id, can_issue_wildcards=can_issue_wildcards
+            )
+        )
+        if accepted.operation is not None:
+            await wait_for_issuance(parts, accepted.operation)
+
+    async def _upload(self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side) -> None:
+        parts = self.parts
+        material = await asyncio.to_thread(read_upload, body.cert_body, body.private_key, side=side)
+        # A leaf has no CRLs of its own: its issuer's is kept once, for all (contract.md).
+        crl = await asyncio.to_thread(read_crls, body.crl) if side.is_ca_bundle else ()
+        command = Upload(
+            config=config,
+            id=entry_id,
+            side=side,
+            material=material,
+            le_auto_renew=body.le_auto_renew,
+            le_auto_replace=body.le_auto_replace,
+            provider_links=_links_of(body),
+            crl=crl,
+        )
+        now = parts.clock.now()
+        await parts.store.write(
+            lambda tx: certificates.upload(tx, command, now=now, new_id=parts.new_id, keyring=parts.keyring)
+        )
+
+    def _answer_list(self, entries: Sequence[Entry], caller: Principal) -> Response:
+        has_links = self.dialect.has_links_in_lists
+        items = [self._render(entry, caller=caller, has_links=has_links) for entry in entries]
+        return JSONAnswer({"total": len(items), "items": items})
+
+    def _render(self, entry: Entry, *, caller: Principal, has_links: bool) -> dict[str, Any]:
+        key = export.open_key(entry, keyring=self.parts.keyring) if caller.has(Right.EXPORT_KEYS) else None
+        return render_certificate(
+            entry, dialect=self.dialect, private_key=key.reveal() if key else "", has_links=has_links
+        )
+
+
+def add_certificate_routes(app: FastAPI, parts: Parts) -> None:
+    """Add the certificates under every dialect's prefix."""
+    for dialect in DIALECTS:
+        _add_dialect(app, CertificateRoutes(parts, dialect))
+
+
+def _add_dialect(app: FastAPI, routes: CertificateRoutes) -> None:
+    dialect = routes.dialect
+    listed = NamedCertificateList if dialect.has_name else CertificateList
+    single = NamedCertificate if dialect.has_name else LinkedCertificate
+    updated = MessageBody if dialect.update_message else None
+    deleted = MessageBody if dialect.delete_message else None
+    all_at = f"{dialect.prefix}/conf/{{config}}/certificates"
+    one_at = f"{all_at}/{{entry_id}}"
+    created = answers_json("Certificate created", MessageBody, 400, 404, 409, 413, 422, status=201)
+    pem = answers_file("The PEM file", "application/x-pem-file", 400, 404, 422)
+    pfx = answers_file("The PFX file", "application/x-pkcs12", 400, 404, 422)
+    table: list[tuple[str, str, Callable[..., Any], Responses]] = [
+        ("GET", all_at, routes.list_certificates, answers_json("The certificates", listed, 404)),
+        ("GET", one_at, routes.get_certificate, answers_json("The certificate", single, 404, 422)),
+        ("POST", one_at, routes.create_certificate, created),
+        ("PUT", one_at, routes.change_certificate, answers_json("Certificate modified", updated, 400, 404, 422)),
+        ("DELETE", one_at, routes.delete_certificate, answers_json("Certificate deleted", deleted, 400, 404, 422)),
+        ("GET", f"{one_at}/pem", routes.get_pem, pem),
+        ("GET", f"{one_at}/pfx", routes.get_pfx, pfx),
+    ]
+    body = takes_body(CertificateCreate, required=False, default=_DEFAULT_BODY)
+    for method, path, endpoint, responses in table:
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            status_code=201 if method == "POST" else 200,
+            responses=responses,
+            response_class=Response,
+            operation_id=f"{endpoint.__name__}_{dialect.name.replace('.', '_')}",
+            tags=[f"Certificates ({dialect.name})"],
+            openapi_extra={**SECURED, **(body if method == "POST" else {})},
+        )
+
+
+def _links_of(body: CertificateCreate) -> tuple[ProviderLink, ...]:
+    return tuple(ProviderLink(link=at.link, provider=at.provider, region=at.region) for at in body.provider_links)
+
+
+def _check_may_export(entry: Entry, *, caller: Principal) -> None:
+    if entry.current is not None and entry.current.sealed_key is not None:
+        caller.check(Right.EXPORT_KEYS)

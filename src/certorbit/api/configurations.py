@@ -1,0 +1,72 @@
+"""The operator's configurations, the same in every dialect."""
+
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from certorbit.api import schemas
+from certorbit.api.answers import JSONAnswer, format_instant
+from certorbit.api.authentication import Reader
+from certorbit.api.dialects import DIALECTS
+from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.parts import Parts
+from certorbit.api.reading import ConfigPath, read_config
+from certorbit.model.entry import Configuration
+from certorbit.services import configurations
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationRoutes:
+    """The endpoints."""
+
+    parts: Parts
+
+    async def list_configurations(self, _caller: Reader) -> Response:
+        """Get the list of configurations"""
+        found = await self.parts.store.read(configurations.list_configurations)
+        return JSONAnswer({"total": len(found), "items": [_render(configuration) for configuration in found]})
+
+    async def get_configuration(self, config: ConfigPath, _caller: Reader) -> Response:
+        """Get one configuration"""
+        config_id = read_config(config)
+        return JSONAnswer(
+            _render(await self.parts.store.read(lambda tx: configurations.get_configuration(tx, config_id)))
+        )
+
+
+def add_configuration_routes(app: FastAPI, parts: Parts) -> None:
+    """Add the configurations under every dialect's prefix."""
+    routes = ConfigurationRoutes(parts)
+    for dialect in DIALECTS:
+        suffix = dialect.name.replace(".", "_")
+        tags = [f"Configurations ({dialect.name})"]
+        app.add_api_route(
+            f"{dialect.prefix}/conf/configs",
+            routes.list_configurations,
+            methods=["GET"],
+            responses=answers_json("The configurations", schemas.ConfigurationList),
+            response_class=Response,
+            operation_id=f"list_configurations_{suffix}",
+            tags=[*tags],
+            openapi_extra=SECURED,
+        )
+        app.add_api_route(
+            f"{dialect.prefix}/conf/configs/{{config}}",
+            routes.get_configuration,
+            methods=["GET"],
+            responses=answers_json("The configuration", schemas.Configuration, 404),
+            response_class=Response,
+            operation_id=f"get_configuration_{suffix}",
+            tags=[*tags],
+            openapi_extra=SECURED,
+        )
+
+
+def _render(configuration: Configuration) -> dict[str, str]:
+    return {
+        "id": configuration.id,
+        "description": configuration.description,
+        "version": str(configuration.version),
+        "date": format_instant(configuration.date),
+    }

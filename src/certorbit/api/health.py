@@ -1,0 +1,72 @@
+"""For those who watch the service: alive, ready, metrics."""
+
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from certorbit.api import schemas
+from certorbit.api.answers import JSONAnswer
+from certorbit.api.authentication import Reader
+from certorbit.api.documentation import PUBLIC, SECURED, answers_file, errors_of
+from certorbit.api.parts import Parts
+from certorbit.errors import CertorbitError, NotFound
+from certorbit.observe.metrics import CONTENT_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRoutes:
+    """The endpoints."""
+
+    parts: Parts
+
+    async def get_health(self) -> Response:
+        """Say that the process is alive; nothing else is looked at"""
+        return JSONAnswer({"message": "alive"})
+
+    async def get_readiness(self) -> Response:
+        """Say whether requests can be served now; 503 says why not"""
+        try:
+            await self.parts.check_ready()
+        except CertorbitError as error:
+            # Whatever its kind: for a load balancer 'not ready' has one status.
+            reason = {"code": 503, "message": error.message, "detail": error.message}
+            return JSONAnswer({**reason, "data": {"message": error.message}}, status_code=503)
+        return JSONAnswer({"message": "ready"})
+
+    async def get_metrics(self, _caller: Reader) -> Response:
+        """Get the metrics in Prometheus' text format"""
+        if not self.parts.settings.metrics:
+            raise NotFound("Metrics are switched off (CERTORBIT_METRICS).")
+        answer = Response(self.parts.metrics.render())
+        answer.headers["content-type"] = CONTENT_TYPE
+        return answer
+
+
+def add_health_routes(app: FastAPI, parts: Parts) -> None:
+    """Add `/healthz`, `/readyz` and `/metrics`."""
+    routes = HealthRoutes(parts)
+    for path, endpoint, statuses in (
+        ("/healthz", routes.get_health, ()),
+        ("/readyz", routes.get_readiness, (503,)),
+    ):
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=["GET"],
+            responses={200: {"description": "Yes", "model": schemas.MessageBody}, **errors_of(*statuses)},
+            response_class=Response,
+            operation_id=endpoint.__name__,
+            tags=["Health"],
+            openapi_extra=PUBLIC,
+        )
+    app.add_api_route(
+        "/metrics",
+        routes.get_metrics,
+        methods=["GET"],
+        responses=answers_file("The metrics", "text/plain", 404),
+        response_class=Response,
+        operation_id="get_metrics",
+        tags=["Health"],
+        openapi_extra=SECURED,
+    )

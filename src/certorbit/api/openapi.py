@@ -1,0 +1,87 @@
+"""OpenAPI documents: one of everything, one for each dialect, and a page for people."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+import certorbit
+from certorbit.api import schemas
+from certorbit.api.answers import JSONAnswer
+from certorbit.api.authentication import Reader
+from certorbit.api.dialects import DIALECTS
+from certorbit.api.docs_page import render_docs
+
+_DESCRIPTION = (
+    "Certificates that survive everything. The same resources are served in three dialects; `/api/certorbit/v1` has"
+    " what they have no word for. A slash at the end of a path changes nothing."
+)
+_SECURITY_SCHEMES = {
+    "apiKey": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "`Authorization: Basic <api key>`: the key as it stands, not base64 of user:password",
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer <api key>`"},
+}
+# Referred to by hand-written descriptions (documentation.py), so the framework doesn't find them by itself.
+_REFERRED = (schemas.CertificateCreate, schemas.APIKeyCreate, schemas.ErrorBody, schemas.MessageBody)
+
+
+def make_document(app: FastAPI, *, prefix: str, title: str) -> dict[str, Any]:
+    """Return the OpenAPI document of the routes under the prefix."""
+    routes: list[BaseRoute] = [route for route in app.routes if getattr(route, "path", "").startswith(prefix)]
+    document = get_openapi(title=title, version=certorbit.__version__, description=_DESCRIPTION, routes=routes)
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = _SECURITY_SCHEMES
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _REFERRED], ref_template="#/components/schemas/{model}"
+    )
+    components["schemas"] = {**definitions["$defs"], **components.get("schemas", {})}
+    return document
+
+
+def add_openapi_routes(app: FastAPI) -> None:
+    """Add the documents; to be called after all other routes are there. Each is made once, when it is asked for."""
+    whole = _once(partial(make_document, app, prefix="/", title="Certorbit"))
+
+    async def get_document() -> Response:
+        return JSONAnswer(whole())
+
+    async def get_docs() -> Response:
+        page, policy = render_docs(whole())
+        return Response(page, media_type="text/html", headers={"content-security-policy": policy})
+
+    app.add_api_route("/openapi.json", get_document, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/docs", get_docs, methods=["GET"], include_in_schema=False)
+    for dialect in DIALECTS:
+        document = partial(make_document, app, prefix=f"{dialect.prefix}/", title=f"WAAP API {dialect.name}")
+        app.add_api_route(
+            f"{dialect.prefix}/openapi.json",
+            _serve(_once(document)),
+            methods=["GET"],
+            include_in_schema=False,
+        )
+
+
+def _serve(document: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
+    async def get_dialect_document(_caller: Reader) -> Response:
+        return JSONAnswer(document())
+
+    return get_dialect_document
+
+
+def _once(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+
+    def get() -> dict[str, Any]:
+        if not made:
+            made.append(make())
+        return made[0]
+
+    return get

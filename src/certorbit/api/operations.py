@@ -1,0 +1,129 @@
+"""Operations: what runs, what failed and why, in the CA's own words."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from starlette.responses import Response
+
+from certorbit.api import schemas
+from certorbit.api.answers import JSONAnswer, format_instant, format_optional
+from certorbit.api.authentication import Reader
+from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.parts import Parts
+from certorbit.api.reading import LONGEST_CONFIG, IDPath
+from certorbit.model.entry import ENTRY_ID_PATTERN, ConfigID, EntryID
+from certorbit.model.operation import Operation, OperationID, OperationState, Problem, Step
+from certorbit.services import operations
+
+PREFIX = "/api/certorbit/v1"
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRoutes:
+    """The endpoints."""
+
+    parts: Parts
+
+    async def list_operations(
+        self,
+        _caller: Reader,
+        limit: Annotated[int, Query(ge=1, le=operations.MOST_PER_PAGE)] = 100,
+        cursor: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_=-]*$", max_length=400)] = None,
+        config: Annotated[str | None, Query(pattern=_NO_CONTROLS, max_length=LONGEST_CONFIG)] = None,
+        entry: Annotated[str | None, Query(pattern=ENTRY_ID_PATTERN)] = None,
+        state: Annotated[OperationState | None, Query()] = None,
+    ) -> Response:
+        """Get operations, newest first, a page at a time"""
+        items, next_cursor, total = await self.parts.store.read(
+            lambda tx: operations.list_operations(
+                tx,
+                config=None if config is None else ConfigID(config),
+                entry=None if entry is None else EntryID(entry),
+                state=state,
+                cursor=cursor,
+                limit=limit,
+            )
+        )
+        return JSONAnswer(
+            {
+                "total": total,
+                "items": [render_operation(operation) for operation in items],
+                "next_cursor": next_cursor,
+            }
+        )
+
+    async def get_operation(self, operation_id: IDPath, _caller: Reader) -> Response:
+        """Get one operation with its steps"""
+        operation = await self.parts.store.read(lambda tx: operations.get_operation(tx, OperationID(operation_id)))
+        steps = await self.parts.steps.list_steps(operation.id, attempts=operation.attempt)
+        return JSONAnswer({**render_operation(operation), "steps": [_render_step(step) for step in steps]})
+
+
+def render_operation(operation: Operation) -> dict[str, Any]:
+    """Return the operation as plain values."""
+    return {
+        "id": operation.id,
+        "kind": operation.kind.value,
+        "config": operation.config,
+        "entry": operation.entry_id,
+        "identifiers": operation.identifiers,
+        "state": operation.state.value,
+        "attempt": operation.attempt,
+        "promised": operation.promised,
+        "issuer": operation.issuer_name,
+        "created_at": format_instant(operation.created_at),
+        "updated_at": format_instant(operation.updated_at),
+        "finished_at": format_optional(operation.finished_at),
+        "next_attempt_at": format_optional(operation.next_attempt_at),
+        "problem": None if operation.problem is None else _render_problem(operation.problem),
+    }
+
+
+def add_operation_routes(app: FastAPI, parts: Parts) -> None:
+    """Add the operations to the native API."""
+    routes = OperationRoutes(parts)
+    app.add_api_route(
+        f"{PREFIX}/operations",
+        routes.list_operations,
+        methods=["GET"],
+        responses=answers_json("A page of operations", schemas.OperationList, 400, 422),
+        response_class=Response,
+        operation_id="list_operations",
+        tags=["Operations"],
+        openapi_extra=SECURED,
+    )
+    app.add_api_route(
+        f"{PREFIX}/operations/{{operation_id}}",
+        routes.get_operation,
+        methods=["GET"],
+        responses=answers_json("The operation", schemas.OperationWithSteps, 404, 422),
+        response_class=Response,
+        operation_id="get_operation",
+        tags=["Operations"],
+        openapi_extra=SECURED,
+    )
+
+
+def _render_problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "message": problem.message,
+        "type": problem.type,
+        "detail": problem.detail,
+        "subproblems": [
+            {"identifier": identifier, "detail": detail} for identifier, detail in problem.subproblems.items()
+        ],
+        "retry": problem.retry.value,
+        "retry_at": format_optional(problem.retry_at),
+    }
+
+
+def _render_step(step: Step) -> dict[str, Any]:
+    return {
+        "attempt": step.attempt,
+        "name": step.name,
+        "started_at": format_optional(step.started_at),
+        "finished_at": format_optional(step.finished_at),
+        "outcome": step.outcome,
+    }

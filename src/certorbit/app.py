@@ -1,0 +1,201 @@
+"""The only place that builds adapters and joins the parts. `serving.py`'s commands and the CLI start here."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+from certorbit.acme.issuer import ACMEIssuer
+from certorbit.api.parts import Parts
+from certorbit.clock import SystemChance, SystemClock
+from certorbit.internal_ca.authority import InternalAuthority
+from certorbit.internal_ca.issuer import InternalIssuer
+from certorbit.keys.check import open_keyring
+from certorbit.model.material import KeyType
+from certorbit.observe.metrics import Metrics
+from certorbit.pki.selfsigned import make_placeholder
+from certorbit.ports.issuer import Issuer
+from certorbit.ports.keyring import Keyring
+from certorbit.ports.store import Store
+from certorbit.services import api_keys, configurations
+from certorbit.settings import IssuerSettings, Settings
+from certorbit.solvers.http01 import HTTP01Solver
+from certorbit.storage import SQLStore, make_engine, migrate
+from certorbit.workflows.engine import ISSUE, Engine
+from certorbit.workflows.housekeeping import Housekeeping
+from certorbit.workflows.issuance import Issuance
+from certorbit.workflows.watch import Watch
+
+CLOCK = SystemClock()
+CHANCE = SystemChance()
+
+
+def new_id() -> str:
+    """Return a new unique id: 122 random bits in hex."""
+    return uuid4().hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Every part of one process, joined.
+
+    first_key: the first administrator's key if this start made a random one; it must be shown now or never.
+    """
+
+    settings: Settings
+    store: SQLStore
+    keyring: Keyring
+    engine: Engine
+    watch: Watch
+    issuers: Sequence[Issuer]
+    authority: InternalAuthority | None
+    housekeeping: Housekeeping
+    first_key: str | None
+
+    def parts(self) -> Parts:
+        """Return what the API works with."""
+        return Parts(
+            settings=self.settings,
+            clock=CLOCK,
+            store=self.store,
+            keyring=self.keyring,
+            new_id=new_id,
+            watch=self.watch,
+            steps=self.engine,
+            issuers=self.issuers,
+            authority=self.authority,
+            check_ready=self.check_ready,
+            metrics=Metrics(),
+        )
+
+    async def check_ready(self) -> None:
+        """Return if the database answers. Raises Unreachable."""
+        await self.store.read(lambda tx: tx.configurations.find(configurations.PROD))
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[SQLStore]:
+    """Give the store of the settings' database, migrated."""
+    engine = make_engine(settings.url)
+    migrate(engine)
+    store = SQLStore(engine, clock=CLOCK, chance=CHANCE)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[Service]:
+    """Build every part, prepare the database, and release everything at the end.
+
+    public_url: how outsiders reach the API, "" when unknown; goes into the built-in CA's CRL addresses.
+
+    Raises:
+        CertorbitError: the message says what keeps the service from starting.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings))
+        keyring = await open_keyring(settings, store=store)
+        engine = Engine(
+            database_url=settings.url, clock=CLOCK, chance=CHANCE, max_in_flight=settings.acme_max_in_flight
+        )
+        stack.callback(engine.close)
+        engine.prepare()
+        store.connect_enqueue(engine.enqueue)
+        watch = Watch(store=store, clock=CLOCK)
+        stack.push_async_callback(watch.close)
+        authority = await _make_authority(settings, store=store, keyring=keyring, public_url=public_url)
+        issuers = [
+            _make_issuer(settings, issuer, store=store, keyring=keyring, authority=authority)
+            for issuer in settings.all_issuers()
+        ]
+        for issuer in issuers:
+            stack.push_async_callback(issuer.close)
+        _register_issuance(engine, settings, store=store, keyring=keyring, issuers=issuers, watch=watch)
+        yield Service(
+            settings=settings,
+            store=store,
+            keyring=keyring,
+            engine=engine,
+            watch=watch,
+            issuers=issuers,
+            authority=authority,
+            housekeeping=Housekeeping(store=store, engine=engine, clock=CLOCK),
+            first_key=await _ensure_first_rows(settings, store=store, keyring=keyring),
+        )
+
+
+async def _make_authority(
+    settings: Settings, *, store: Store, keyring: Keyring, public_url: str
+) -> InternalAuthority | None:
+    if not any(issuer.type == "internal" for issuer in settings.all_issuers()):
+        return None
+    authority = InternalAuthority(
+        store=store, keyring=keyring, clock=CLOCK, settings=settings.internal_ca, public_url=public_url
+    )
+    await authority.ensure()
+    return authority
+
+
+def _make_issuer(
+    settings: Settings,
+    issuer: IssuerSettings,
+    *,
+    store: Store,
+    keyring: Keyring,
+    authority: InternalAuthority | None,
+) -> Issuer:
+    if issuer.type == "internal" and authority is not None:
+        return InternalIssuer(issuer.name, authority=authority)
+    return ACMEIssuer(
+        settings=issuer,
+        store=store,
+        keyring=keyring,
+        solvers=[HTTP01Solver(store=store, clock=CLOCK)],
+        clock=CLOCK,
+        chance=CHANCE,
+        max_requests_in_flight=settings.acme_max_in_flight,
+    )
+
+
+def _register_issuance(
+    engine: Engine,
+    settings: Settings,
+    *,
+    store: Store,
+    keyring: Keyring,
+    issuers: Sequence[Issuer],
+    watch: Watch,
+) -> None:
+    issuance = Issuance(
+        store=store,
+        keyring=keyring,
+        issuers=issuers,
+        clock=CLOCK,
+        chance=CHANCE,
+        key_type=KeyType(settings.issuance.key_type),
+        new_id=new_id,
+        wake=watch.notify,
+    )
+    engine.register(ISSUE, issuance.run, on_broken=issuance.record_broken)
+
+
+async def _ensure_first_rows(settings: Settings, *, store: Store, keyring: Keyring) -> str | None:
+    """Create what every database has: `prod` with its placeholder, and one administrator's key."""
+    now = CLOCK.now()
+    await store.write(
+        lambda tx: configurations.ensure_built_in(
+            tx, lambda: make_placeholder(now=now), now=now, new_id=new_id, keyring=keyring
+        )
+    )
+    return await store.write(
+        lambda tx: api_keys.ensure_first_key(
+            tx,
+            bootstrap_secret=settings.bootstrap_api_key.get_secret_value(),
+            now=now,
+            new_id=new_id,
+            random_secret=api_keys.new_secret(),
+        )
+    )

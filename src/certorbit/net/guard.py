@@ -1,0 +1,147 @@
+"""The guard between us and URLs that somebody else wrote: which URLs are asked, and which addresses are reached.
+
+A CA names most of the URLs that its client asks (order, authorization, challenge, certificate), so a hostile or
+broken CA could point us at our own network. Two checks, each at the last possible place:
+
+- `check_ca_url`: the form of every URL, before it is asked;
+- `AddressGuard`: every address, when its socket is about to be opened, so that redirects, literals in odd notation
+  and answers of the DNS that change between two look-ups pass it too.
+"""
+
+import ipaddress
+import re
+import socket
+from contextlib import suppress
+from enum import IntEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from certorbit.errors import Unreachable
+
+LONGEST_URL = 2048  # ours: far more than any CA uses
+# Printable ASCII without blanks, quotes and "#": nothing that could end a header line or hide a part of the URL.
+_URL = re.compile(r"https?://[!$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]+")
+
+# Cloud metadata services that are not link-local: Alibaba's, and Amazon's over IPv6.
+_METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 §2.1: the IPv4 address is in the last 32 bits
+_TUNNELS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"))  # 6to4, Teredo: nobody's CA
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Space(IntEnum):
+    """How near an address is to us; the nearer, the more it takes to be allowed to reach it."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    LOOPBACK = 2
+    FORBIDDEN = 3  # link-local, metadata services, multicast, unspecified: never a CA
+
+
+class AddressRefused(OSError):
+    """The socket was not opened: the address is nearer to us than the CA's directory is."""
+
+
+def check_ca_url(url: str, *, directory: str) -> None:
+    """Raise unless a URL that the CA gave may be asked.
+
+    It must be https (http only if the operator's own directory URL is http), hold no credentials and no fragment,
+    and consist of plain printable characters. Where its host leads is checked by `AddressGuard`.
+
+    Raises:
+        Unreachable: it may not; phase "guard".
+    """
+    host = urlsplit(directory).hostname or directory
+    if len(url) > LONGEST_URL or not _URL.fullmatch(url):
+        raise _refused(host, url, "it is not a plain http(s) URL")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - the property raises for a port that isn't one
+    except ValueError:
+        raise _refused(host, url, "it is not a URL") from None
+    if parts.scheme == "http" and not directory.startswith("http://"):
+        raise _refused(host, url, "it is not https")
+    if not parts.hostname:
+        raise _refused(host, url, "it names no host")
+    if "@" in parts.netloc:
+        raise _refused(host, url, "it holds credentials")
+
+
+def classify_address(text: str) -> Space:
+    """Return how near an address (textual, without zone or with one) is to us.
+
+    IPv4 addresses inside IPv6 ones (mapped, NAT64) count as what they are.
+    """
+    address: _Address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        elif address in _NAT64:
+            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        elif any(address in tunnel for tunnel in _TUNNELS):
+            return Space.FORBIDDEN
+    if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
+        return Space.FORBIDDEN
+    if address.is_loopback:
+        return Space.LOOPBACK
+    return Space.PUBLIC if address.is_global else Space.PRIVATE
+
+
+class AddressGuard(AbstractResolver):
+    """Lets connections go only as near to us as the CA's directory itself is.
+
+    The operator chose the directory. If its host is public, then private and loopback addresses are refused for all
+    URLs of that CA; a CA of the house may name private ones. What counts is the first look-up of the directory's
+    host: a DNS that later answers differently can't widen what is allowed.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._host = urlsplit(directory).hostname or ""
+        self._resolver: ThreadedResolver | None = None  # needs a running loop
+        self._allowed: Space | None = None
+        with suppress(ValueError):  # a name: its first look-up tells
+            self._allowed = classify_address(self._host)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        if self._resolver is None:
+            self._resolver = ThreadedResolver()
+        results = await self._resolver.resolve(host, port, family)
+        if self._allowed is None and host == self._host and results:
+            self._allowed = min(classify_address(result["host"]) for result in results)
+        return results
+
+    async def close(self) -> None:
+        if self._resolver is not None:
+            await self._resolver.close()
+
+    def open_socket(self, address_info: Any) -> socket.socket:
+        """Return an unconnected socket for an entry of `getaddrinfo`; the connector's `socket_factory`.
+
+        Raises:
+            AddressRefused: the address is nearer than allowed.
+        """
+        family, kind, protocol, _, target = address_info
+        space = classify_address(target[0])
+        if space is Space.FORBIDDEN or space > (self._allowed or Space.PUBLIC):
+            raise AddressRefused(f"{target[0]} is a {space.name.lower()} address and the CA's directory is not there")
+        return socket.socket(family, kind, protocol)
+
+    def connector(self, *, ssl_context: Any, limit: int) -> aiohttp.TCPConnector:
+        """Return a connection pool of at most `limit` connections, all of which pass this guard."""
+        return aiohttp.TCPConnector(
+            resolver=self, socket_factory=self.open_socket, ssl=ssl_context, limit=limit, keepalive_timeout=15.0
+        )
+
+
+def _refused(host: str, url: str, reason: str) -> Unreachable:
+    shown = "".join(character if character.isprintable() else "?" for character in url[:120])
+    return Unreachable(
+        f"The CA at {host} named the URL {shown!r}, which is not asked: {reason}.", subject=host, phase="guard"
+    )

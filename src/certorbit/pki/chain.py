@@ -1,0 +1,147 @@
+"""Chains: putting certificates in order, and the check of what a CA sent us before we keep it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certorbit.errors import BadIssue, BadMaterial
+from certorbit.model.material import CertificateFacts
+from certorbit.pki.pem import load_certificates, read_blocks
+from certorbit.pki.read import format_name, make_printable, read_facts
+
+CLOCK_SKEW = timedelta(
+    hours=1
+)  # a CA's clock may be ahead of ours; public CAs backdate by an hour for the same reason
+# A certificate that is over at once would be renewed at once: a loop of issuances. More can't be asked, since private
+# CAs issue for minutes.
+LEAST_LIFE = timedelta(minutes=1)
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether the issuer's name and key fit the certificate (its signature is checked). Dates don't matter."""
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def pick_leaf(certificates: Sequence[x509.Certificate]) -> x509.Certificate:
+    """Return the certificate whose name is on none of the others as issuer.
+
+    Of several: one that isn't self-signed, then the one that lasts longest. The order of the input doesn't matter.
+    certificates: at least one.
+    """
+    unique = set(certificates)
+    issuers = {certificate.issuer for certificate in unique if certificate.issuer != certificate.subject}
+    ends = [certificate for certificate in unique if certificate.subject not in issuers]
+    return max(ends or unique, key=_preference)
+
+
+def order_chain(
+    certificates: Sequence[x509.Certificate], *, leaf: x509.Certificate | None = None
+) -> tuple[x509.Certificate, ...]:
+    """Return the chain, leaf first, each certificate signed by the next one, as far as the given ones reach.
+
+    The order of the input doesn't matter. Of several issuers that fit (cross-signed ones) the one that lasts longest
+    is taken; a self-signed certificate ends the chain. Certificates that are no part of this chain are left out.
+
+    Args:
+        certificates: at least one, names readable. The work grows with the square of their number: bound it.
+        leaf: where to start; else `pick_leaf` says.
+    """
+    chain = [leaf if leaf is not None else pick_leaf(certificates)]
+    rest = sorted(set(certificates) - set(chain), key=_preference, reverse=True)
+    while not is_issued_by(chain[-1], chain[-1]):
+        issuer = next((candidate for candidate in rest if is_issued_by(chain[-1], candidate)), None)
+        if issuer is None:
+            break
+        chain.append(issuer)
+        rest.remove(issuer)
+    return tuple(chain)
+
+
+def check_issue(
+    chain_pem: str, *, identifiers: Sequence[str], public_key_sha256: str, now: datetime
+) -> CertificateFacts:
+    """Return the facts of the leaf if a CA's answer is what we asked for.
+
+    Args:
+        chain_pem: as it came: leaf first, "each following certificate SHOULD directly certify the one preceding it"
+            (RFC 8555 §9.1). Here it must, for servers send it on as it is.
+        identifiers: the normalised names that were asked for, in any order.
+        public_key_sha256: of the key in our request.
+        now: aware UTC.
+
+    Raises:
+        BadIssue: other names, another key, dates that aren't now, a CA certificate, a chain that doesn't fit
+            together, or something else than certificates in the answer. Trust in the root is not checked.
+    """
+    try:
+        chain = _read_chain(chain_pem)
+        facts = read_facts(chain[0])
+    except BadMaterial as error:
+        raise BadIssue(f"The CA's answer can't be used. {error.message}", subject="chain") from error
+    _check_names(facts, identifiers=identifiers)
+    if facts.public_key_sha256 != public_key_sha256:
+        raise BadIssue("The CA's certificate has another key than our request.", subject="key")
+    if facts.is_ca:
+        raise BadIssue("The CA's certificate is a CA certificate itself; a leaf was asked for.", subject="chain")
+    _check_dates(facts, now=now)
+    for certificate, issuer in pairwise(chain):
+        if not is_issued_by(certificate, issuer):
+            raise BadIssue(
+                f"The CA's chain doesn't fit together: {format_name(certificate.subject) or 'the leaf'} is not signed"
+                f" by {format_name(issuer.subject)}, which follows it.",
+                subject="chain",
+            )
+    return facts
+
+
+def _read_chain(chain_pem: str) -> tuple[x509.Certificate, ...]:
+    blocks = read_blocks(chain_pem, subject="chain")
+    for block in blocks:
+        # RFC 8555 §11.4 and §9.1: the answer is certificates only. A key in it would be a trap.
+        if not block.is_certificate:
+            raise BadMaterial(f"chain: a block {make_printable(block.label)} is among the certificates.")
+    return load_certificates(blocks, subject="chain")
+
+
+def _check_names(facts: CertificateFacts, *, identifiers: Sequence[str]) -> None:
+    asked = {name.lower() for name in identifiers}
+    given = {name.lower() for name in facts.san}
+    if asked != given:
+        differences = [
+            *(f"{name} is missing" for name in sorted(asked - given)),
+            *(f"{name} was not asked for" for name in sorted(given - asked)),
+        ]
+        raise BadIssue(f"The CA's certificate has other names: {', '.join(differences)}.", subject="san")
+
+
+def _check_dates(facts: CertificateFacts, *, now: datetime) -> None:
+    if facts.not_before > now + CLOCK_SKEW:
+        raise BadIssue(
+            f"The CA's certificate is valid only from {facts.not_before.isoformat()}; it is {now.isoformat()} here."
+            " Check the clock.",
+            subject="dates",
+        )
+    if facts.not_after < now + LEAST_LIFE:
+        raise BadIssue(
+            f"The CA's certificate ends at {facts.not_after.isoformat()}; it is {now.isoformat()} here. Check the"
+            " clock.",
+            subject="dates",
+        )
+
+
+def _preference(certificate: x509.Certificate) -> tuple[bool, datetime, bytes]:
+    return (
+        certificate.issuer != certificate.subject,
+        certificate.not_valid_after_utc,
+        certificate.public_bytes(Encoding.DER),
+    )

@@ -1,0 +1,308 @@
+"""The certificate use-cases: each function is one transaction's work, run inside `Store.read` or `Store.write`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from certorbit.errors import (
+    BadIdentifier,
+    BadInput,
+    Broken,
+    BuiltIn,
+    EntryExists,
+    IssuanceFailed,
+    LostRace,
+    NotFound,
+)
+from certorbit.model.commands import ChangeEntry, Generate, Upload
+from certorbit.model.entry import (
+    PLACEHOLDER,
+    ConfigID,
+    Entry,
+    EntryID,
+    EntryUID,
+    Source,
+    Version,
+    VersionID,
+    key_context,
+)
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
+from certorbit.ports.keyring import Keyring
+from certorbit.ports.store import Job, UnitOfWork
+from certorbit.services.input_digest import digest_generate, digest_upload
+
+PRIORITY_INTERACTIVE = 10  # engine.md: renewals have 50, housekeeping 90; unset would beat them all
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a POST led to. operation: the issuance to wait for; None: the certificate is stored already."""
+
+    operation: OperationID | None
+
+
+def list_entries(tx: UnitOfWork, config: ConfigID) -> Sequence[Entry]:
+    """Return the configuration's entries, `placeholder` first, then by id.
+
+    Raises:
+        NotFound: no such configuration.
+    """
+    check_configuration(tx, config)
+    return tx.entries.list(config)
+
+
+def get_entry(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> Entry:
+    """Return one entry.
+
+    Raises:
+        NotFound: no such configuration, or no such entry in it.
+    """
+    entry = tx.entries.find(config, entry_id)
+    if entry is None:
+        check_configuration(tx, config)
+        raise NotFound(f"There is no certificate {entry_id!r} in configuration {config!r}.", subject=entry_id)
+    return entry
+
+
+def check_configuration(tx: UnitOfWork, config: ConfigID) -> None:
+    """Raise NotFound unless the configuration exists."""
+    if tx.configurations.find(config) is None:
+        raise NotFound(f"There is no configuration {_show(config)}.", subject="config")
+
+
+def upload(
+    tx: UnitOfWork, command: Upload, *, now: datetime, new_id: Callable[[], str], keyring: Keyring
+) -> Accepted:
+    """Store uploaded material as a new entry.
+
+    A repeat of the same input changes nothing (contract.md: clients resend a POST after 30 s).
+
+    Raises:
+        NotFound: no such configuration. BuiltIn: the id is `placeholder`. EntryExists: the id has other input.
+    """
+    check_configuration(tx, command.config)
+    digest = digest_upload(command)
+    existing = tx.entries.find(command.config, command.id)
+    if existing is not None:
+        _check_same_input(existing, digest)
+        return Accepted(operation=None)
+    uid, version_id = EntryUID(new_id()), VersionID(new_id())
+    material = command.material
+    sealed_key = (
+        keyring.seal(material.key.reveal().encode(), context=key_context(version_id)) if material.key else None
+    )
+    version = Version(
+        id=version_id,
+        entry_uid=uid,
+        created_at=now,
+        source=Source.UPLOADED,
+        chain_pem=material.chain_pem,
+        sealed_key=sealed_key,
+        facts=material.facts,
+        le_hash="",
+        issuer_name="",
+    )
+    tx.entries.add(
+        Entry(
+            uid=uid,
+            config=command.config,
+            id=command.id,
+            side=command.side,
+            source=Source.UPLOADED,
+            le_auto_renew=command.le_auto_renew,
+            le_auto_replace=command.le_auto_replace,
+            identifiers=material.facts.san,
+            provider_links=command.provider_links,
+            crl=command.crl,
+            input_digest=digest,
+            uploaded=now,
+            current=version,
+        )
+    )
+    tx.configurations.touch(command.config, now=now)
+    return Accepted(operation=None)
+
+
+def generate(
+    tx: UnitOfWork,
+    command: Generate,
+    *,
+    now: datetime,
+    new_id: Callable[[], str],
+    can_issue_wildcards: bool,
+) -> Accepted:
+    """Record an entry, its operation and its workflow, all in this transaction.
+
+    When it commits, the issuance goes on whatever crashes (docs/decisions/0005). A repeat of the same input attaches
+    to the issuance that is under way, or finds it done; it starts none.
+
+    Raises:
+        NotFound, BuiltIn, EntryExists: as for `upload`.
+        BadIdentifier: a wildcard, and no DNS-01 solver. BadInput: a CA side.
+    """
+    check_configuration(tx, command.config)
+    digest = digest_generate(command)
+    existing = tx.entries.find(command.config, command.id)
+    if existing is not None:
+        _check_same_input(existing, digest)
+        unfinished = tx.operations.lock_unfinished(existing.uid)
+        if unfinished is None and existing.current is None:
+            # Its issuance failed between our two looks and took the entry with it: look again.
+            raise LostRace(f"the entry {existing.id!r} went away")
+        return Accepted(operation=unfinished.id if unfinished else None)
+    _check_can_generate(command, can_issue_wildcards=can_issue_wildcards)
+    uid, operation_id = EntryUID(new_id()), OperationID(new_id())
+    identifiers = tuple(identifier.value for identifier in command.identifiers)
+    tx.entries.add(
+        Entry(
+            uid=uid,
+            config=command.config,
+            id=command.id,
+            side=command.side,
+            source=Source.GENERATED,
+            le_auto_renew=command.le_auto_renew,
+            le_auto_replace=command.le_auto_replace,
+            identifiers=identifiers,
+            provider_links=command.provider_links,
+            crl=(),
+            input_digest=digest,
+            uploaded=now,
+            current=None,
+        )
+    )
+    operation = _first_attempt(command, operation_id, uid, identifiers=identifiers, now=now)
+    tx.operations.add(operation)
+    tx.enqueue(
+        Job(workflow_id=operation.workflow_id, operation=operation_id, attempt=1, priority=PRIORITY_INTERACTIVE)
+    )
+    tx.configurations.touch(command.config, now=now)
+    return Accepted(operation=operation_id)
+
+
+def _first_attempt(
+    command: Generate, operation_id: OperationID, uid: EntryUID, *, identifiers: tuple[str, ...], now: datetime
+) -> Operation:
+    return Operation(
+        id=operation_id,
+        kind=OperationKind.ISSUE,
+        config=command.config,
+        entry_id=command.id,
+        entry_uid=uid,
+        identifiers=identifiers,
+        state=OperationState.QUEUED,
+        attempt=1,
+        promised=False,
+        created_at=now,
+        updated_at=now,
+        finished_at=None,
+        next_attempt_at=None,
+        issuer_name="",
+        problem=None,
+    )
+
+
+def promise(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Operation:
+    """Write down that the client is told 201 though the issuance still runs, unless it ended meanwhile.
+
+    From then on a failed attempt keeps the entry and is repeated. Returns the operation as it stands afterwards: the
+    caller looks at its state, because the end may have come first.
+    """
+    operation = tx.operations.lock(operation_id)
+    if operation is None:
+        raise Broken(f"operation {operation_id} is gone")
+    if operation.state.is_final or operation.promised:
+        return operation
+    promised = replace(operation, promised=True, updated_at=now)
+    tx.operations.update(promised)
+    return promised
+
+
+def settle(operation: Operation) -> None:
+    """Return if the operation succeeded or goes on.
+
+    Raises:
+        IssuanceFailed: it failed; the message holds the issuer's own text. Also if it was cancelled meanwhile.
+    """
+    if operation.state is OperationState.FAILED:
+        text = operation.problem.message if operation.problem else "The issuance failed."
+        raise IssuanceFailed(f"{text} No entry was created.", subject="domains")
+    if operation.state is OperationState.CANCELLED:
+        raise IssuanceFailed(
+            f"The certificate {operation.entry_id!r} was deleted while it was being issued.", subject="entry_id"
+        )
+
+
+def change(tx: UnitOfWork, command: ChangeEntry, *, now: datetime) -> None:
+    """Change an entry's flags.
+
+    Raises:
+        NotFound: no such configuration or entry. BuiltIn: the placeholder. BadInput: `replace` names no entry.
+    """
+    entry = get_entry(tx, command.config, command.id)
+    _check_not_built_in(entry.id)
+    if command.replace is not None and tx.entries.find(command.config, command.replace) is None:
+        raise BadInput(
+            f"replace_cert_id: there is no certificate {_show(command.replace)} in configuration"
+            f" {command.config!r}; name the one whose place {entry.id!r} takes.",
+            subject="replace_cert_id",
+        )
+    tx.entries.update_flags(entry.uid, le_auto_renew=command.le_auto_renew, le_auto_replace=command.le_auto_replace)
+    tx.configurations.touch(command.config, now=now)
+
+
+def delete(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, now: datetime) -> None:
+    """Delete an entry with its versions; an issuance under way for it is cancelled.
+
+    Raises:
+        NotFound: no such configuration or entry. BuiltIn: the placeholder.
+    """
+    entry = get_entry(tx, config, entry_id)
+    _check_not_built_in(entry.id)
+    unfinished = tx.operations.lock_unfinished(entry.uid)
+    if unfinished is not None:
+        tx.operations.update(
+            replace(
+                unfinished,
+                state=OperationState.CANCELLED,
+                updated_at=now,
+                finished_at=now,
+                next_attempt_at=None,
+            )
+        )
+    tx.entries.delete(entry.uid)
+    tx.configurations.touch(config, now=now)
+
+
+def _check_not_built_in(entry_id: EntryID) -> None:
+    if entry_id == PLACEHOLDER:
+        raise BuiltIn(
+            f"The certificate {PLACEHOLDER!r} is built in; it can't be changed or deleted.", subject="entry_id"
+        )
+
+
+def _check_same_input(entry: Entry, digest: str) -> None:
+    _check_not_built_in(entry.id)
+    if entry.input_digest != digest:
+        raise EntryExists(
+            f"There is a certificate {entry.id!r} in configuration {entry.config!r} already, made from other input."
+            " Use another id, or delete it first.",
+            subject="entry_id",
+        )
+
+
+def _check_can_generate(command: Generate, *, can_issue_wildcards: bool) -> None:
+    if command.side.is_ca_bundle:
+        raise BadInput(
+            f"side: a {command.side} bundle can't be generated; upload its CA certificates.", subject="side"
+        )
+    wildcards = [identifier.value for identifier in command.identifiers if identifier.is_wildcard]
+    if wildcards and not can_issue_wildcards:
+        raise BadIdentifier(
+            f"domains: {', '.join(wildcards[:3])} needs a DNS-01 solver, and none is configured. Name the hosts one"
+            " by one, or upload the certificate.",
+            subject="domains",
+        )
+
+
+def _show(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,81 @@
+"""The operator's configurations and what is built into each."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from certorbit.errors import NotFound
+from certorbit.model.entry import (
+    PLACEHOLDER,
+    ConfigID,
+    Configuration,
+    Entry,
+    EntryUID,
+    Side,
+    Source,
+    Version,
+    VersionID,
+    key_context,
+)
+from certorbit.model.material import Material
+from certorbit.ports.keyring import Keyring
+from certorbit.ports.store import UnitOfWork
+
+PROD = ConfigID("prod")
+
+
+def list_configurations(tx: UnitOfWork) -> Sequence[Configuration]:
+    """Return all configurations, by id."""
+    return tx.configurations.list()
+
+
+def get_configuration(tx: UnitOfWork, config: ConfigID) -> Configuration:
+    """Return one configuration. Raises NotFound."""
+    configuration = tx.configurations.find(config)
+    if configuration is None:
+        raise NotFound(f"There is no configuration {config[:80]!r}.", subject="config")
+    return configuration
+
+
+def ensure_built_in(
+    tx: UnitOfWork,
+    make_placeholder: Callable[[], Material],
+    *,
+    now: datetime,
+    new_id: Callable[[], str],
+    keyring: Keyring,
+) -> None:
+    """Create the configuration `prod` and its certificate `placeholder` where they are missing. Repeatable."""
+    if tx.configurations.find(PROD) is None:
+        tx.configurations.add(Configuration(id=PROD, description="Production", version=1, date=now))
+    if tx.entries.find(PROD, PLACEHOLDER) is not None:
+        return
+    material = make_placeholder()
+    uid, version_id = EntryUID(new_id()), VersionID(new_id())
+    sealed = keyring.seal(material.key.reveal().encode(), context=key_context(version_id)) if material.key else None
+    tx.entries.add(
+        Entry(
+            uid=uid,
+            config=PROD,
+            id=PLACEHOLDER,
+            side=Side.SERVER,
+            source=Source.BUILT_IN,
+            le_auto_renew=False,
+            le_auto_replace=False,
+            identifiers=material.facts.san,
+            provider_links=(),
+            crl=(),
+            input_digest="",
+            uploaded=now,
+            current=Version(
+                id=version_id,
+                entry_uid=uid,
+                created_at=now,
+                source=Source.BUILT_IN,
+                chain_pem=material.chain_pem,
+                sealed_key=sealed,
+                facts=material.facts,
+                le_hash="",
+                issuer_name="",
+            ),
+        )
+    )

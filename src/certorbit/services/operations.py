@@ -1,0 +1,60 @@
+"""Operations as users look at them."""
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from certorbit.errors import BadInput, NotFound
+from certorbit.model.entry import ConfigID, EntryID
+from certorbit.model.operation import Operation, OperationID, OperationState
+from certorbit.ports.store import UnitOfWork
+
+MOST_PER_PAGE = 500
+
+
+def list_operations(
+    tx: UnitOfWork,
+    *,
+    config: ConfigID | None,
+    entry: EntryID | None,
+    state: OperationState | None,
+    cursor: str | None,
+    limit: int,
+) -> tuple[Sequence[Operation], str | None, int]:
+    """Return a page, newest first, the cursor of the next page (None at the end), and the total without paging.
+
+    Raises:
+        BadInput: the cursor isn't one of ours, or the limit is out of 1 to 500.
+    """
+    if not 1 <= limit <= MOST_PER_PAGE:
+        raise BadInput(f"limit: give a number from 1 to {MOST_PER_PAGE}.", subject="limit")
+    before = _read_cursor(cursor) if cursor else None
+    page = tx.operations.list(config=config, entry=entry, state=state, before=before, limit=limit + 1)
+    items = page[:limit]
+    more = _make_cursor(items[-1]) if len(page) > limit else None
+    return items, more, tx.operations.count(config=config, entry=entry, state=state)
+
+
+def get_operation(tx: UnitOfWork, operation_id: OperationID) -> Operation:
+    """Return one operation. Raises NotFound."""
+    operation = tx.operations.find(operation_id)
+    if operation is None:
+        raise NotFound(f"There is no operation {operation_id[:80]!r}.", subject="operation_id")
+    return operation
+
+
+def _make_cursor(last: Operation) -> str:
+    text = f"{last.created_at.isoformat()} {last.id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, OperationID]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        instant, _, operation_id = text.partition(" ")
+        created_at = datetime.fromisoformat(instant).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadInput(
+            "cursor: this is not a cursor of ours; take next_cursor as it was given.", subject="cursor"
+        ) from None
+    return created_at, OperationID(operation_id)

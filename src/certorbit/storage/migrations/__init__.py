@@ -1,0 +1,1 @@
+"""Alembic's scripts. `storage.migrate` runs them; there is no ini file."""

@@ -1,0 +1,230 @@
+"""All tables, as data. The migrations make them; a test compares both.
+
+Names differ from those of DBOS, whose tables live in the same SQLite file (engine.md). Sealed keys are envelopes of
+the keyring, never plain. Operations and the order ledger hold plain ids, not foreign keys: they outlive their entry.
+"""
+
+import sqlalchemy as sa
+
+from certorbit.storage.types import JSONText, StoredText, UTCDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, StoredText, nullable=nullable)
+
+
+def _key(name: str = "id") -> sa.Column[str]:
+    return sa.Column(name, StoredText, primary_key=True)
+
+
+configurations = sa.Table(
+    "configurations",
+    metadata,
+    _key(),
+    _text("description"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("date", UTCDateTime, nullable=False),
+)
+
+entries = sa.Table(
+    "entries",
+    metadata,
+    _key("uid"),
+    sa.Column("config", StoredText, sa.ForeignKey("configurations.id"), nullable=False),
+    _text("id"),
+    _text("side"),
+    _text("source"),
+    sa.Column("le_auto_renew", sa.Boolean, nullable=False),
+    sa.Column("le_auto_replace", sa.Boolean, nullable=False),
+    sa.Column("identifiers", JSONText, nullable=False),
+    sa.Column("provider_links", JSONText, nullable=False),
+    sa.Column("crl", JSONText, nullable=False),
+    _text("input_digest"),
+    sa.Column("uploaded", UTCDateTime, nullable=False),
+    # No foreign key: entry and version would point at each other. `Entries.add_version` writes both.
+    _text("current_version", nullable=True),
+    sa.Column("due_at", UTCDateTime, nullable=True, index=True),  # when renewal is due; None: nothing is due
+    sa.UniqueConstraint("config", "id"),
+)
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    _key(),
+    sa.Column("entry_uid", StoredText, sa.ForeignKey("entries.uid", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    _text("source"),
+    _text("chain_pem"),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=True),
+    _text("le_hash"),
+    _text("issuer_name"),
+    # The facts of the leaf (model/material.py), read once.
+    _text("subject"),
+    _text("issuer"),
+    sa.Column("san", JSONText, nullable=False),
+    sa.Column("not_before", UTCDateTime, nullable=False),
+    sa.Column("not_after", UTCDateTime, nullable=False),
+    _text("serial"),
+    sa.Column("cdp", JSONText, nullable=False),
+    _text("fingerprint"),
+    _text("public_key_sha256"),
+    _text("key_algorithm"),
+    _text("authority_key_id"),
+    sa.Column("is_ca", sa.Boolean, nullable=False),
+)
+
+operations = sa.Table(
+    "operations",
+    metadata,
+    _key(),
+    _text("kind"),
+    _text("config"),
+    _text("entry_id"),
+    _text("entry_uid"),
+    sa.Column("identifiers", JSONText, nullable=False),
+    _text("state"),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("promised", sa.Boolean, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("updated_at", UTCDateTime, nullable=False),
+    sa.Column("finished_at", UTCDateTime, nullable=True),
+    sa.Column("next_attempt_at", UTCDateTime, nullable=True),
+    _text("issuer_name"),
+    sa.Column("problem", JSONText, nullable=True),
+    sa.Index("ix_operations_created_at_id", "created_at", "id"),
+    sa.Index("ix_operations_config_entry_id_created_at", "config", "entry_id", "created_at"),
+)
+
+UNFINISHED = ("queued", "running", "waiting")
+# ports/store.py: an entry has at most one unfinished operation. The index holds it against two writers at once.
+sa.Index(
+    "uq_operations_unfinished",
+    operations.c.entry_uid,
+    unique=True,
+    sqlite_where=operations.c.state.in_(UNFINISHED),
+    postgresql_where=operations.c.state.in_(UNFINISHED),
+)
+
+order_intents = sa.Table(
+    "order_intents",
+    metadata,
+    _key(),
+    _text("operation"),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _text("issuer_name"),
+    _text("account"),
+    sa.Column("identifiers", JSONText, nullable=False),
+    _text("identifiers_hash"),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+    sa.Column("url", StoredText, nullable=False, index=True),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.UniqueConstraint("operation", "attempt"),
+)
+
+# One dated row per newOrder request: what the rate windows of a CA are counted from.
+order_requests = sa.Table(
+    "order_requests",
+    metadata,
+    # SQLite numbers rows only in a column of its own INTEGER type.
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("order_id", StoredText, sa.ForeignKey("order_intents.id"), nullable=False, index=True),
+    _text("account"),
+    _text("identifiers_hash"),
+    sa.Column("sent_at", UTCDateTime, nullable=False),
+    sa.Index("ix_order_requests_account_sent_at", "account", "sent_at"),
+    sa.Index("ix_order_requests_identifiers_hash_sent_at", "identifiers_hash", "sent_at"),
+)
+
+acme_accounts = sa.Table(
+    "acme_accounts",
+    metadata,
+    _key("directory"),
+    _key("name"),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+    _text("url"),
+    sa.Column("contact", JSONText, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+)
+
+http_challenges = sa.Table(
+    "http_challenges",
+    metadata,
+    _key("token"),
+    _text("key_authorization"),
+    sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _key(),
+    _text("name"),
+    _text("prefix"),
+    sa.Column("digest", StoredText, nullable=False),
+    _text("role"),
+    sa.Column("may_export_keys", sa.Boolean, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("revoked_at", UTCDateTime, nullable=True),
+    sa.UniqueConstraint("digest"),
+)
+
+# One row: a deployment has one built-in CA.
+authorities = sa.Table(
+    "authorities",
+    metadata,
+    _key("name"),
+    _text("root_pem"),
+    _text("issuing_pem"),
+    sa.Column("sealed_root_key", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_issuing_key", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+)
+
+authority_issued = sa.Table(
+    "authority_issued",
+    metadata,
+    _key("order_url"),
+    _text("serial"),
+    _text("chain_pem"),
+    sa.Column("not_after", UTCDateTime, nullable=False),
+    sa.Column("revoked_at", UTCDateTime, nullable=True),
+    sa.Column("revocation_reason", sa.Integer, nullable=True),
+    sa.UniqueConstraint("serial"),
+    sa.Index("ix_authority_issued_revoked_at", "revoked_at"),
+)
+
+authority_counters = sa.Table(
+    "authority_counters",
+    metadata,
+    _key("name"),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+# One row: a known value sealed by the key-encryption key in force when the database was new (keys/check.py).
+keyring_checks = sa.Table(
+    "keyring_checks",
+    metadata,
+    _key("name"),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
+)
+
+# One row per worker process: who is alive (engine.md, what we add).
+worker_heartbeats = sa.Table(
+    "worker_heartbeats",
+    metadata,
+    _key("executor_id"),
+    _text("host"),
+    sa.Column("started_at", UTCDateTime, nullable=False),
+    sa.Column("seen_at", UTCDateTime, nullable=False),
+)

@@ -1,0 +1,81 @@
+"""One transaction's view of the store: the repositories, and the enqueue."""
+
+import sqlite3
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from certorbit.errors import Broken
+from certorbit.ports.store import Job
+from certorbit.storage.accounts import SQLAccounts
+from certorbit.storage.api_keys import SQLAPIKeys
+from certorbit.storage.authorities import SQLAuthorities
+from certorbit.storage.challenges import SQLChallenges
+from certorbit.storage.configurations import SQLConfigurations
+from certorbit.storage.entries import SQLEntries
+from certorbit.storage.keyring_checks import SQLKeyringChecks
+from certorbit.storage.operations import SQLOperations
+from certorbit.storage.orders import SQLOrderLedger
+from certorbit.storage.transaction import Transaction
+
+# Enqueues a job through the given connection, inside its transaction (`DBOSClient.enqueue_in_transaction`).
+Enqueue = Callable[[sa.Connection, Job], None]
+
+
+class SQLUnitOfWork:
+    """Repositories are made when asked for: most transactions need one or two."""
+
+    __slots__ = ("_enqueue", "_transaction")
+
+    def __init__(self, transaction: Transaction, *, enqueue: Enqueue | None) -> None:
+        self._transaction = transaction
+        self._enqueue = enqueue
+
+    @property
+    def configurations(self) -> SQLConfigurations:
+        return SQLConfigurations(self._transaction)
+
+    @property
+    def entries(self) -> SQLEntries:
+        return SQLEntries(self._transaction)
+
+    @property
+    def operations(self) -> SQLOperations:
+        return SQLOperations(self._transaction)
+
+    @property
+    def orders(self) -> SQLOrderLedger:
+        return SQLOrderLedger(self._transaction)
+
+    @property
+    def accounts(self) -> SQLAccounts:
+        return SQLAccounts(self._transaction)
+
+    @property
+    def challenges(self) -> SQLChallenges:
+        return SQLChallenges(self._transaction)
+
+    @property
+    def api_keys(self) -> SQLAPIKeys:
+        return SQLAPIKeys(self._transaction)
+
+    @property
+    def authorities(self) -> SQLAuthorities:
+        return SQLAuthorities(self._transaction)
+
+    @property
+    def keyring_checks(self) -> SQLKeyringChecks:
+        return SQLKeyringChecks(self._transaction)
+
+    def enqueue(self, job: Job) -> None:
+        """Enqueue the job in this transaction.
+
+        Raises:
+            Broken: this store was not joined with an engine (`SQLStore.connect_enqueue`).
+        """
+        if self._enqueue is None:
+            raise Broken(f"The job {job.workflow_id} can't be enqueued: the store has no workflow engine.")
+        try:
+            self._enqueue(self._transaction.connection, job)
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+            raise self._transaction.translate(error) from error

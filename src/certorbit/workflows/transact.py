@@ -1,0 +1,254 @@
+"""DBOS Transact 3.4: everything of it that we touch, the private parts included.
+
+DBOS is one instance per process. Private parts used here, to be looked at again at each upgrade (a test pins the
+version): `SystemDatabase.create`, `_record_operation_result_txn`, the context's `owner_xid`, `_sys_db`,
+`background_thread_stop_events`, `_workflow_tasks`. Steps are recorded by `checkpoints.py` and not by
+`DBOS.run_step_async`: the same rows and the same ownership check with a fifth of the thread hops and many in one
+transaction (measured: 190 against 90 four-step workflows/s), and the event loop keeps its default thread pool.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, error
+from dbos._context import get_local_dbos_context
+from dbos._sys_db import SystemDatabase
+
+from certorbit.errors import Broken
+from certorbit.ports.store import Job
+
+APPLICATION: Final = "certorbit"
+APPLICATION_VERSION: Final = "wf-1"  # a constant: DBOS's default, a hash of the code, strands running work at updates
+ISSUE: Final = "issue"  # the workflow's name in the database; never renamed while rows of it may live
+ISSUANCE_QUEUE: Final = "issuance"
+INTERNAL_QUEUE: Final = "_dbos_internal_queue"
+SCHEMA: Final = "dbos"
+SERIALIZATION: Final = "portable_json"
+IDLE_POLL_SECONDS: Final = 0.5  # of DBOS's notification thread, which has nothing to do; bounds the time to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One execution of a workflow. owner: the token that its checkpoints are accepted with."""
+
+    workflow: str
+    owner: str
+    operation: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A finished step. place: from 1. outcome: JSON text. started_ms, finished_ms: since the epoch."""
+
+    call: Call
+    place: int
+    name: str
+    outcome: str
+    started_ms: int
+    finished_ms: int
+
+
+Body = Callable[[Call], Awaitable[None]]
+
+
+class Verdict(Enum):
+    """What became of a checkpoint."""
+
+    RECORDED = "recorded"
+    SUPERSEDED = "superseded"  # another execution owns the workflow now
+    TAKEN = "taken"  # this very execution recorded another step in its place: a bug
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Create or migrate DBOS's tables. It locks against other processes that do the same.
+
+    Raises:
+        Broken: the schema is one that open DBOS can't use.
+    """
+    quiet_logs()
+    try:
+        _system_database(engine).run_migrations()
+    except error.DBOSException as refusal:
+        raise Broken(f"DBOS refused to migrate its tables: {refusal}") from refusal
+
+
+def make_client(engine: sa.Engine) -> DBOSClient:
+    """Return a client that enqueues; it doesn't connect."""
+    quiet_logs()
+    return DBOSClient(
+        system_database_engine=engine,
+        dbos_system_schema=SCHEMA,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+        lazy=True,
+        retry_connection_errors=False,
+    )
+
+
+def enqueue(client: DBOSClient, connection: sa.Connection, job: Job) -> None:
+    """Enqueue the job in the connection's transaction; again is harmless.
+
+    Raises:
+        Broken: the id belongs to a workflow of another kind, or the priority is out of range.
+    """
+    options: EnqueueOptions = {
+        "workflow_name": ISSUE,
+        "queue_name": ISSUANCE_QUEUE,
+        "workflow_id": job.workflow_id,
+        "app_version": APPLICATION_VERSION,
+        "priority": job.priority,
+    }
+    if job.delay_seconds > 0:
+        options["delay_seconds"] = job.delay_seconds
+    try:
+        client.enqueue_in_transaction(connection, options, job.operation, job.attempt)
+    except error.DBOSException as refusal:
+        raise Broken(
+            f"The workflow {job.workflow_id} can't be enqueued: {refusal}", subject=job.workflow_id
+        ) from refusal
+
+
+def declare_queue(client: DBOSClient, *, max_in_flight: int, poll_seconds: float) -> None:
+    """Write the queue's limits down; they are shared by all workers, and the last one to start wins."""
+    client.register_queue(
+        ISSUANCE_QUEUE,
+        worker_concurrency=max_in_flight,
+        polling_interval_sec=poll_seconds,
+        on_conflict="always_update",
+    )
+
+
+class Recorder:
+    """Writes checkpoints as DBOS would. Its methods block."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._database = _system_database(engine)
+
+    def record(self, checkpoints: Sequence[Checkpoint]) -> list[Verdict]:
+        """Write the checkpoints in one transaction and return what became of each."""
+        with self._database.engine.begin() as connection:
+            return [self._record_one(connection, checkpoint) for checkpoint in checkpoints]
+
+    def _record_one(self, connection: sa.Connection, checkpoint: Checkpoint) -> Verdict:
+        """Both refusals come before anything is written, so they don't spoil the transaction for the others."""
+        call = checkpoint.call
+        try:
+            self._database._record_operation_result_txn(  # noqa: SLF001 - many in one transaction
+                {
+                    "workflow_uuid": call.workflow,
+                    "function_id": checkpoint.place,
+                    "function_name": checkpoint.name,
+                    "output": checkpoint.outcome,
+                    "error": None,
+                    "serialization": SERIALIZATION,
+                    "started_at_epoch_ms": checkpoint.started_ms,
+                    "child_workflow_id": None,
+                },
+                checkpoint.finished_ms,
+                connection,
+                owner_xid=call.owner,
+            )
+        except error.DBOSWorkflowConflictIDError:
+            return Verdict.SUPERSEDED
+        except error.DBOSStepNondeterminismError:
+            return Verdict.TAKEN
+        return Verdict.RECORDED
+
+
+def quiet_logs() -> None:
+    """Send DBOS's log through ours instead of its own console handler."""
+    logger = logging.getLogger("dbos")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # DBOS adds its console handler only where there is none
+    logger.propagate = True
+    logger.setLevel(logging.WARNING)
+
+
+class Transact:
+    """The one DBOS instance of this process, from before its launch until it is destroyed.
+
+    Raises:
+        Broken: the process has one already.
+    """
+
+    _exists = False
+
+    def __init__(self, *, engine: sa.Engine, executor: str, threads: int) -> None:
+        if Transact._exists:
+            raise Broken("This process runs a workflow engine already; stop it first.")
+        quiet_logs()
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_engine": engine,
+            "dbos_system_schema": SCHEMA,
+            "serializer": DBOSPortableJSONSerializer(),
+            "application_version": APPLICATION_VERSION,
+            "executor_id": executor,
+            "max_executor_threads": threads,
+            "run_migrations": False,
+            "use_listen_notify": False,
+            "notification_listener_polling_interval_sec": IDLE_POLL_SECONDS,
+            "log_level": "WARNING",
+        }
+        Transact._exists = True
+        self._dbos = DBOS(config=config)
+
+    def define(self, name: str, body: Body) -> None:
+        """Register a workflow function; before `launch`."""
+
+        async def workflow(operation: str, attempt: int) -> None:
+            context = get_local_dbos_context()
+            if context is None or context.owner_xid is None:
+                raise Broken("A workflow function was called outside of a workflow.")
+            await body(Call(context.workflow_id, context.owner_xid, operation, attempt))
+
+        # No limit on recoveries: DBOS would otherwise drop a workflow for good after its hundredth restart.
+        DBOS.workflow(name=name, max_recovery_attempts=None)(workflow)
+
+    def launch(self) -> None:
+        """Start taking work. Call it in the event loop that the workflows shall run in: DBOS adopts it.
+
+        Raises:
+            Broken: the tables are missing or older than this version of DBOS.
+        """
+        try:
+            DBOS.launch()
+        except error.DBOSException as refusal:
+            raise Broken(f"DBOS refused to start: {refusal}") from refusal
+
+    @property
+    def tasks(self) -> set["asyncio.Task[object]"]:
+        """The executions that run now."""
+        return set(self._dbos._workflow_tasks)  # noqa: SLF001 - there is no public way to stop them
+
+    def refuse_work(self) -> None:
+        """Take no more work; what runs goes on."""
+        for event in self._dbos.background_thread_stop_events:
+            event.set()
+
+    def destroy(self) -> None:
+        """End DBOS's threads. Blocks for a second or so; never call it in the event loop, which they may wait for."""
+        try:
+            DBOS.destroy(destroy_registry=True)
+        finally:
+            Transact._exists = False
+
+
+def _system_database(engine: sa.Engine) -> SystemDatabase:
+    return SystemDatabase.create(
+        system_database_url="sqlite://" if engine.dialect.name == "sqlite" else "postgresql://",
+        engine_kwargs={},
+        engine=engine,
+        schema=SCHEMA,
+        serializer=DBOSPortableJSONSerializer(),
+        executor_id=None,
+        use_listen_notify=False,
+        app_name=APPLICATION,
+        retry_connection_errors=False,
+    )
