@@ -99,7 +99,12 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
         store = await stack.enter_async_context(open_store(settings))
         keyring = await open_keyring(settings, store=store)
         engine = Engine(
-            database_url=settings.url, clock=CLOCK, chance=CHANCE, max_in_flight=settings.acme_max_in_flight
+            database_url=settings.url,
+            clock=CLOCK,
+            chance=CHANCE,
+            max_in_flight=settings.acme_max_in_flight,
+            heartbeat_seconds=settings.worker.heartbeat_seconds,
+            ttl_seconds=settings.worker.ttl_seconds,
         )
         stack.callback(engine.close)
         engine.prepare()

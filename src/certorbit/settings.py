@@ -60,6 +60,27 @@ class IssuanceSettings(_Part):
     key_type: KeyTypeName = Field("ecdsa-p256", description="Key of generated certificates")
 
 
+class WorkerSettings(_Part):
+    """`[worker]`: how the workers of one PostgreSQL watch over each other. With SQLite there is only one."""
+
+    heartbeat_seconds: float = Field(
+        10.0, gt=0, le=60, description="PostgreSQL: seconds between two signs of life of a worker"
+    )
+    ttl_seconds: float = Field(
+        45.0,
+        gt=0,
+        le=600,
+        description="PostgreSQL: seconds without a sign of life after which a worker is dead and others take over its"
+        " work; three heartbeats or more, and the same in all processes",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "WorkerSettings":
+        if self.ttl_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError("worker: ttl_seconds must be three heartbeats or more; one late heartbeat is no death")
+        return self
+
+
 class InternalCASettings(_Part):
     """`[internal_ca]`: the built-in CA."""
 
@@ -116,6 +137,7 @@ class Settings(BaseSettings):
     )
 
     issuance: IssuanceSettings = Field(IssuanceSettings())
+    worker: WorkerSettings = Field(WorkerSettings())
     internal_ca: InternalCASettings = Field(InternalCASettings())
     issuers: tuple[IssuerSettings, ...] = Field((), description="`[[issuers]]`, the first one issues")
 

@@ -50,16 +50,22 @@ class Answer:
     def location(self) -> str:
         """Return the absolute URL of the `Location` header, unchecked; "" without one."""
         target = self.headers.get("Location", "")
-        return urljoin(self.url, target) if target else ""
+        return self._absolute(target) if target else ""
 
     def links(self, relation: str) -> Sequence[str]:
         """Return the absolute URLs of the `Link` headers with this relation, in order, unchecked (RFC 8288)."""
         return [
-            urljoin(self.url, target)
+            self._absolute(target)
             for header in self.headers.getall("Link", ())
             for target, parameters in _LINK.findall(header)
             if (found := _REL.search(parameters)) and relation in found.group(1).lower().split()
         ]
+
+    def _absolute(self, target: str) -> str:
+        try:
+            return urljoin(self.url, target)
+        except ValueError:
+            return target  # the guard says what is wrong with it
 
     def retry_after(self, now: datetime) -> timedelta | None:
         """Return what `Retry-After` (seconds or an HTTP date, RFC 9110 §10.2.3) means, from 0 to seven days.

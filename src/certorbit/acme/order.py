@@ -165,16 +165,15 @@ class OrderDesk:
         payload = {"csr": encode_base64url(csr_der)}
         try:
             answer = await self._account.post(order.finalize, payload, about=About.FINALISATION, once=True)
+            return self.keep(read_order(answer, url=order.url, now=self._clock.now()))
         except Unreachable as error:
             if was_not_sent(error):
                 raise
-            log.info("acme.finalisation_unanswered", issuer=self._settings.name, order_url=order.url)
+            log.info("acme.finalisation_unanswered", issuer=self._settings.name, message=error.message)
         except OrderLost as lost:
             # What we knew was old, or we raced with an earlier run of ours: the order itself says what is true.
             if lost.type != ProblemType.ORDER_NOT_READY:
                 raise
-        else:
-            return self.keep(read_order(answer, url=order.url, now=self._clock.now()))
         return await self.fetch(order.url)
 
     async def _prefer(self, default_pem: str, alternates: Sequence[str]) -> str:

@@ -26,6 +26,8 @@ LONGEST_URL = 2048  # ours: far more than any CA uses
 # Printable ASCII without blanks, quotes and "#": nothing that could end a header line or hide a part of the URL.
 _URL = re.compile(r"https?://[!$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]+")
 
+_USER_INFO = re.compile(r"//[^/]*@")
+
 # Cloud metadata services that are not link-local: Alibaba's, and Amazon's over IPv6.
 _METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 §2.1: the IPv4 address is in the last 32 bits
@@ -141,7 +143,7 @@ class AddressGuard(AbstractResolver):
 
 
 def _refused(host: str, url: str, reason: str) -> Unreachable:
-    shown = "".join(character if character.isprintable() else "?" for character in url[:120])
+    shown = "".join(character if character.isprintable() else "?" for character in _USER_INFO.sub("//", url[:120]))
     return Unreachable(
         f"The CA at {host} named the URL {shown!r}, which is not asked: {reason}.", subject=host, phase="guard"
     )

@@ -1,7 +1,7 @@
 """Private keys: those that we make, those that we hold, and those that people upload."""
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dh, ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -84,13 +84,7 @@ def read_uploaded_key(block: PEMBlock, *, subject: str) -> ServableKey:
 
 
 def _check_kind(block: PEMBlock, *, subject: str) -> None:
-    public_key = _load(block.der, subject=subject, check=False).public_key()
-    # Keys that can only agree on secrets (X25519, DH) are in no certificate.
-    fault = (
-        "a key that can't sign is not a certificate's key"
-        if isinstance(public_key, x25519.X25519PublicKey | x448.X448PublicKey | dh.DHPublicKey)
-        else find_key_fault(public_key)
-    )
+    fault = find_key_fault(_load(block.der, subject=subject, check=False).public_key())
     if fault:
         raise BadMaterial(f"{subject}: {fault}.", subject=subject)
 

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import Certificate
 
@@ -26,7 +26,7 @@ def find_public_key(certificate: Certificate) -> CertificatePublicKeyTypes | Non
         return None
 
 
-def name_key_algorithm(key: CertificatePublicKeyTypes) -> str:
+def name_key_algorithm(key: PublicKeyTypes) -> str:
     """Return `rsa-2048`, `ecdsa-p256`, `ed25519` …: for the keys that we make, the words of `KeyType`."""
     if isinstance(key, rsa.RSAPublicKey):
         return f"rsa-{key.key_size}"
@@ -39,7 +39,7 @@ def name_key_algorithm(key: CertificatePublicKeyTypes) -> str:
     return "ed448" if isinstance(key, ed448.Ed448PublicKey) else "unknown"
 
 
-def find_key_fault(key: CertificatePublicKeyTypes) -> str:
+def find_key_fault(key: PublicKeyTypes) -> str:
     """Return why load balancers and clients can't use such a key, as a clause without a full stop; "" if they can.
 
     RSA of 2048 to 4096 bits and the curves P-256, P-384 and P-521 are fine. Ed25519 is not: neither browsers nor the

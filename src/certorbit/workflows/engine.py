@@ -82,9 +82,7 @@ class Engine:
             ttl_seconds=ttl_seconds,
         )
         if heartbeat_seconds * 3 > ttl_seconds:
-            raise Broken(
-                "One late heartbeat must not kill a worker: give a TTL of three heartbeats or more."
-            )
+            raise Broken("One late heartbeat must not kill a worker: give a TTL of three heartbeats or more.")
         self._definitions: dict[str, _Definition] = {}
         self._pool = self._database.connect(pool_size=4, statement_seconds=30.0)
         self._client = transact.make_client(self._pool)

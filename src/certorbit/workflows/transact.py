@@ -29,7 +29,7 @@ ISSUANCE_QUEUE: Final = "issuance"
 INTERNAL_QUEUE: Final = "_dbos_internal_queue"
 SCHEMA: Final = "dbos"
 SERIALIZATION: Final = "portable_json"
-IDLE_POLL_SECONDS: Final = 0.5  # of DBOS's notification thread, which has nothing to do; bounds the time to stop
+IDLE_POLL_SECONDS: Final = 0.2  # of DBOS's notification thread, which has nothing to do; bounds the time to stop
 
 
 @dataclass(frozen=True, slots=True)
