@@ -1,5 +1,6 @@
 """The only place that builds adapters and joins the parts. `serving.py`'s commands and the CLI start here."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from certorbit.workflows.watch import Watch
 
 CLOCK = SystemClock()
 CHANCE = SystemChance()
+PREFETCH = 2  # workflows taken from the queue for each order that may be under way (workflows/issuance.py)
 
 
 def new_id() -> str:
@@ -102,7 +104,7 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             database_url=settings.url,
             clock=CLOCK,
             chance=CHANCE,
-            max_in_flight=settings.acme_max_in_flight,
+            max_in_flight=settings.acme_max_in_flight * PREFETCH,
             heartbeat_seconds=settings.worker.heartbeat_seconds,
             ttl_seconds=settings.worker.ttl_seconds,
         )
@@ -183,6 +185,7 @@ def _register_issuance(
         key_type=KeyType(settings.issuance.key_type),
         new_id=new_id,
         wake=watch.notify,
+        slots=asyncio.Semaphore(settings.acme_max_in_flight),
     )
     engine.register(ISSUE, issuance.run, on_broken=issuance.record_broken)
 

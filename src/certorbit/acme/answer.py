@@ -93,7 +93,8 @@ class Answer:
 def rubbish(answer: Answer, reason: str) -> Unreachable:
     """Return the error for an answer that isn't ACME: a proxy's page, a broken CA. It may well pass."""
     kind = clean(answer.headers.get("Content-Type", "no type"), longest=40)
-    excerpt = clean(answer.body[:160].decode(errors="replace"), longest=80)
+    # Whatever PEM it is, nothing of it comes into a message.
+    excerpt = "PEM" if b"-----BEGIN" in answer.body else clean(answer.body[:160].decode(errors="replace"), longest=80)
     return Unreachable(
         f"The CA {answer.ca} answered {answer.status} for {clean(answer.url, longest=200)} with something that is not"
         f" ACME ({reason}, {kind}): {excerpt!r}.",

@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from certorbit.acme.answer import Answer
+from certorbit.acme.answer import Answer, clean
 from certorbit.errors import BadInput, Unreachable
 from certorbit.net.guard import AddressGuard, AddressRefused, check_ca_url
 
@@ -41,16 +41,26 @@ class Transport:
         directory: the CA's directory URL; it decides what other URLs are allowed (`net.guard`).
         ca_bundle: PEM file of the only roots that are trusted for this CA; None: the system's.
         max_requests_in_flight: requests (and connections) at a time; further ones wait their turn.
+        total_seconds: for one request, from its turn to the last byte of the answer.
 
     Raises:
         BadInput: the bundle can't be read or holds no certificates.
     """
 
-    def __init__(self, *, ca: str, directory: str, ca_bundle: Path | None, max_requests_in_flight: int) -> None:
+    def __init__(
+        self,
+        *,
+        ca: str,
+        directory: str,
+        ca_bundle: Path | None,
+        max_requests_in_flight: int,
+        total_seconds: float = TOTAL_SECONDS,
+    ) -> None:
         self._ca = ca
         self._directory = directory
         self._ssl_context = _trust(ca, ca_bundle)
         self._limit = max_requests_in_flight
+        self._timeout = aiohttp.ClientTimeout(total=total_seconds, sock_connect=CONNECT_SECONDS)
         self._turn = asyncio.Semaphore(max_requests_in_flight)
         self._session: aiohttp.ClientSession | None = None
 
@@ -82,7 +92,7 @@ class Transport:
             guard = AddressGuard(self._directory)
             self._session = aiohttp.ClientSession(
                 connector=guard.connector(ssl_context=self._ssl_context, limit=self._limit),
-                timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
+                timeout=self._timeout,
                 headers=_HEADERS,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -108,8 +118,11 @@ class Transport:
         host = URL(url, encoded=True).host or url
         phase = _phase_of(error)
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        hint = ". If its roots are your own, name them in the issuer's ca_bundle." if phase == "TLS" else ""
         return Unreachable(
-            f"The CA {self._ca} can't be reached ({phase} {host}): {reason[:300]}", subject=host, phase=phase
+            f"The CA {self._ca} can't be reached ({phase} {host}): {clean(reason, longest=300)}{hint}",
+            subject=host,
+            phase=phase,
         )
 
 
@@ -128,7 +141,10 @@ def _phase_of(error: Exception) -> str:
             return "read"
 
 
-def _trust(ca: str, ca_bundle: Path | None) -> ssl.SSLContext:
+def _trust(ca: str, ca_bundle: Path | None) -> ssl.SSLContext | bool:
+    """Return what TLS connections are checked against; True: the system's roots, loaded once for all by aiohttp."""
+    if ca_bundle is None:
+        return True
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:  # ssl.SSLError is one

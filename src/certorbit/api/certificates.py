@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, download, message_answer
 from certorbit.api.authentication import Reader, Writer
-from certorbit.api.certificate_rendering import render_certificate
+from certorbit.api.certificate_answers import render_certificate
 from certorbit.api.dialects import DIALECTS, Dialect
 from certorbit.api.documentation import SECURED, Responses, answers_file, answers_json, takes_body
 from certorbit.api.issuance_wait import wait_for_issuance
@@ -200,9 +200,7 @@ class CertificateRoutes:
 
     def _render(self, entry: Entry, *, caller: Principal, has_links: bool) -> dict[str, Any]:
         key = export.open_key(entry, keyring=self.parts.keyring) if caller.has(Right.EXPORT_KEYS) else None
-        return render_certificate(
-            entry, dialect=self.dialect, private_key=key.reveal() if key else "", has_links=has_links
-        )
+        return render_certificate(entry, dialect=self.dialect, key=key, has_links=has_links)
 
 
 def add_certificate_routes(app: FastAPI, parts: Parts) -> None:

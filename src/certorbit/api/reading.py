@@ -46,13 +46,11 @@ def read_replaced(text: str) -> EntryID | None:
     return EntryID(text)
 
 
-def _read_flag(value: object) -> object:
-    if isinstance(value, str):
-        word = value.lower()
-        if word not in {"true", "false"}:
-            raise PydanticCustomError("bool_parsing", "Input should be true or false")
-        return word == "true"
-    return value
+def _read_flag(value: str) -> bool:
+    word = value.lower()
+    if word not in {"true", "false"}:
+        raise PydanticCustomError("bool_parsing", "Input should be true or false")
+    return word == "true"
 
 
 # Stricter than Pydantic's own reading ("yes", "on", "1", "t"): the contract says boolean.

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certorbit.errors import BadIdentifier, IssuerRefused
 from certorbit.model.identifiers import Identifier, normalise_identifiers
+from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.public_key import find_key_fault
 
 ACME_ERROR = "urn:ietf:params:acme:error:"
@@ -35,13 +35,7 @@ def read_request(csr_der: bytes) -> Request:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:
         raise _refuse("badCSR", "The request has no subjectAltName extension.") from error
-    except (
-        ValueError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except UNREADABLE as error:
         raise _refuse("badCSR", "The request can't be read.") from error
     if not is_signed:
         raise _refuse("badCSR", "The request's signature doesn't fit its key.")

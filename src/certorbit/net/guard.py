@@ -11,6 +11,7 @@ broken CA could point us at our own network. Two checks, each at the last possib
 import ipaddress
 import re
 import socket
+import ssl
 from contextlib import suppress
 from enum import IntEnum
 from typing import Any
@@ -135,8 +136,11 @@ class AddressGuard(AbstractResolver):
             raise AddressRefused(f"{target[0]} is a {space.name.lower()} address and the CA's directory is not there")
         return socket.socket(family, kind, protocol)
 
-    def connector(self, *, ssl_context: Any, limit: int) -> aiohttp.TCPConnector:
-        """Return a connection pool of at most `limit` connections, all of which pass this guard."""
+    def connector(self, *, ssl_context: ssl.SSLContext | bool, limit: int) -> aiohttp.TCPConnector:
+        """Return a connection pool of at most `limit` connections, all of which pass this guard.
+
+        ssl_context: True for the system's roots.
+        """
         return aiohttp.TCPConnector(
             resolver=self, socket_factory=self.open_socket, ssl=ssl_context, limit=limit, keepalive_timeout=15.0
         )

@@ -40,7 +40,12 @@ _PRIVATE_KEY = re.compile(
 _AUTHORIZATION = re.compile(r"\b(basic|bearer)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
 _API_KEY = re.compile(r"\bco_[A-Za-z0-9_-]{43}")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
-_QUIETER = {"uvicorn.access": logging.CRITICAL, "aiohttp.access": logging.CRITICAL, "asyncio": logging.WARNING}
+_QUIETER = {
+    "uvicorn.access": logging.CRITICAL,
+    "aiohttp.access": logging.CRITICAL,
+    "asyncio": logging.WARNING,
+    "alembic": logging.WARNING,
+}
 
 
 def set_up_logs(*, level: str, style: LogStyle, stream: TextIO | None = None) -> None:

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certorbit.errors import BadIssue, BadMaterial
 from certorbit.model.material import CertificateFacts
+from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.pem import load_certificates, read_blocks
 from certorbit.pki.read import format_name, make_printable, read_facts
 
@@ -27,7 +28,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
         return False
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 

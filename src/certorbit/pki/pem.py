@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certorbit.errors import BadMaterial
+from certorbit.pki.foreign_errors import UNREADABLE
 
 MOST_BYTES = 256 * 1024  # contract.md, Certificates: more is refused
 CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})  # the second one: RFC 7468 §5.1, old tools
@@ -139,7 +140,7 @@ def _load_certificate(block: PEMBlock, *, subject: str) -> x509.Certificate:
             certificate.not_valid_before_utc,
             certificate.not_valid_after_utc,
         )
-    except (ValueError, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise BadMaterial(
             f"{subject}: block {block.number} is not a readable X.509 certificate. Export it again.", subject=subject
         ) from error

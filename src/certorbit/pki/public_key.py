@@ -2,11 +2,12 @@
 
 from hashlib import sha256
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import Certificate
+
+from certorbit.pki.foreign_errors import UNREADABLE
 
 LEAST_RSA_BITS = 2048  # BR 6.1.5, contract.md
 MOST_RSA_BITS = 4096  # AWS ACM's largest; the full check of a key with 8192 bits holds the interpreter for seconds
@@ -22,7 +23,7 @@ def find_public_key(certificate: Certificate) -> CertificatePublicKeyTypes | Non
     """Return the certificate's key, None if it is of a kind that we can't read."""
     try:
         return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return None
 
 

@@ -6,12 +6,12 @@ from hashlib import sha256
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from certorbit.errors import BadMaterial
 from certorbit.model.material import CertificateFacts
+from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.public_key import hash_public_key, name_key_algorithm
 
 # The short names that people know from openssl; every other attribute is written by its number.
@@ -69,7 +69,7 @@ def read_facts(certificate: x509.Certificate) -> CertificateFacts:
             authority_key_id=(authority.key_identifier or b"").hex() if authority else "",
             is_ca=constraints is not None and constraints.ca,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise BadMaterial(
             "cert_body: a certificate's names, key or extensions can't be read; they are damaged or of an unknown"
             f" kind ({type(error).__name__}). Have it issued again.",

@@ -30,7 +30,7 @@ T = TypeVar("T")
 MOST_TRIES = 8  # of a transaction that lost races
 MOST_TRIES_UNREACHABLE = 3  # of one whose connection broke before the commit: a restart's stale connections
 PATIENCE = timedelta(seconds=30)  # no new try after this long: the client has given up (contract.md)
-# Seconds; doubled with every try up to the longest, the wait is a random part of it. Whoever won has committed already.
+# Doubled with every try up to the longest; the wait is a random part of it. Whoever won has committed already.
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.25
 THREADS = 8

@@ -44,7 +44,7 @@ class Attempt:
     """One execution of one attempt. After a crash another execution goes on with what is in the store.
 
     _intent: the attempt's order as this execution wrote or read it; None until then. It spares the store a query
-        per step; whether the operation still lives is asked again before a certificate is made, and when it is stored.
+        per step; whether the operation still lives is asked again before a certificate is made, and as it is stored.
     """
 
     operation_id: OperationID

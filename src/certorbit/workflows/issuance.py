@@ -4,6 +4,7 @@ The steps of an attempt are in attempt.py, what they write down in records.py. E
 one never runs again.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,8 @@ class Issuance:
 
     issuers: in order of preference; the first one issues.
     wake: called when an operation came to an end or to a pause, so that waiting requests look at once.
+    slots: how many orders may be under way at once in this process. The engine takes more workflows than that from
+        its queue, which it polls: the next order begins when one ends, not at the next poll.
     """
 
     store: Store
@@ -44,28 +47,33 @@ class Issuance:
     key_type: KeyType
     new_id: Callable[[], str]
     wake: Callable[[OperationID], None]
+    slots: asyncio.Semaphore
 
     async def run(self, flow: Flow, operation_id: OperationID, attempt: int) -> None:
         """Run one attempt to its end: a stored certificate, or a recorded failure with what follows from it."""
         with structlog.contextvars.bound_contextvars(operation=operation_id, attempt=attempt):
-            steps = Attempt(
-                operation_id=operation_id,
-                number=attempt,
-                issuer=self.issuers[0],
-                store=self.store,
-                keyring=self.keyring,
-                clock=self.clock,
-                key_type=self.key_type,
-                new_id=self.new_id,
-            )
-            for name, work in steps.in_order():
-                outcome = await flow.step(name, partial(self._run_step, name, work))
-                if outcome["outcome"] == FAILED:
-                    conclude = partial(self.conclude, operation_id, attempt, outcome["problem"])
-                    await flow.step("conclude", partial(self._run_step, "conclude", conclude))
-                if outcome["outcome"] != DONE:
-                    break
+            async with self.slots:
+                await self._take_steps(flow, operation_id, attempt)
             self.wake(operation_id)
+
+    async def _take_steps(self, flow: Flow, operation_id: OperationID, attempt: int) -> None:
+        steps = Attempt(
+            operation_id=operation_id,
+            number=attempt,
+            issuer=self.issuers[0],
+            store=self.store,
+            keyring=self.keyring,
+            clock=self.clock,
+            key_type=self.key_type,
+            new_id=self.new_id,
+        )
+        for name, work in steps.in_order():
+            outcome = await flow.step(name, partial(self._run_step, name, work))
+            if outcome["outcome"] == FAILED:
+                conclude = partial(self.conclude, operation_id, attempt, outcome["problem"])
+                await flow.step("conclude", partial(self._run_step, "conclude", conclude))
+            if outcome["outcome"] != DONE:
+                return
 
     async def _run_step(self, name: str, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do the work; what the outside world refuses becomes a value: nothing raises across a checkpoint.

@@ -113,7 +113,7 @@ class Worker:
             self._leave()
             if isinstance(error, sa.exc.SQLAlchemyError):
                 raise Unreachable(
-                    f"The worker can't start: the database did not answer, or is not prepared ({type(error).__name__}).",
+                    f"The worker can't start: the database is away, or is not prepared ({type(error).__name__}).",
                     subject=self._database.url.host or self._database.path,
                     phase="database",
                 ) from error

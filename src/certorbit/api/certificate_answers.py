@@ -7,10 +7,15 @@ from certorbit.api.answers import format_instant
 from certorbit.api.dialects import Dialect
 from certorbit.model.entry import Entry, Source
 from certorbit.model.identifiers import hash_identifiers
+from certorbit.model.material import PrivateKeyPEM
 
 
-def render_certificate(entry: Entry, *, dialect: Dialect, private_key: str, has_links: bool) -> dict[str, Any]:
+def render_certificate(
+    entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | None, has_links: bool
+) -> dict[str, Any]:
     """Return the entry as the dialect's plain values, in the seed's order.
+
+    key: the current version's, None for callers who may not see it. From here it goes into the answer alone.
 
     Until it is issued it has the names that it was asked for, but no certificate and no dates.
     """
@@ -26,7 +31,7 @@ def render_certificate(entry: Entry, *, dialect: Dialect, private_key: str, has_
         "le_auto_renew": entry.le_auto_renew,
         "le_auto_replace": entry.le_auto_replace,
         "le_hash": version.le_hash if version else _hash_asked(entry),
-        "private_key": private_key,
+        "private_key": key.reveal() if key else "",
         "san": facts.san if facts else entry.identifiers,
         "subject": facts.subject if facts else "",
         "uploaded": format_instant(entry.uploaded),

@@ -1,0 +1,76 @@
+# `make help` lists what there is. Everything runs from .venv, which every command sets up by itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+KEEP ?= 1
+ARGS ?=
+
+##@ Use
+.PHONY: setup
+setup: ## Make .venv: afterwards .venv/bin/certorbit works (PYTHON=… names another Python 3.11+)
+	@scripts/setup.sh runtime
+
+.PHONY: demo
+demo: setup ## Start the service, generate a certificate, check it; KEEP=0 stops the service at the end
+	@$(BIN)/python scripts/demo.py start --keep=$(KEEP)
+
+.PHONY: demo-stop
+demo-stop: ## Stop the service that `make demo` left running
+	@if [ -x $(BIN)/python ]; then $(BIN)/python scripts/demo.py stop; fi
+
+##@ Develop
+.PHONY: dev
+dev: ## Make .venv with everything that development needs
+	@scripts/setup.sh dev
+
+.PHONY: test
+test: dev ## Run all tests (ARGS='-k …' goes to pytest); as root on Debian it installs missing programs first
+	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: dev ## Format, lint, types, import rules, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+.PHONY: format
+format: dev ## Write the format that `make check` asks for
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: docs
+docs: dev ## Write docs/settings.md from the descriptions in the code
+	$(BIN)/python scripts/settings_doc.py
+
+.PHONY: lock
+lock: setup ## Write both locks anew from pyproject.toml (ARGS=--upgrade for the newest releases)
+	@scripts/lock.sh $(ARGS)
+
+##@ Measure
+.PHONY: bench
+bench: bench-issuance bench-api ## Run all benchmarks; results in benchmarks/results/
+
+.PHONY: bench-issuance
+bench-issuance: dev ## Certificates per second against Pebble, ours and our peers'
+	@scripts/install-debian.sh bench || [ $$? = 3 ]
+	$(BIN)/python benchmarks/issuance.py $(ARGS)
+
+.PHONY: bench-api
+bench-api: dev ## Requests per second of the API
+	$(BIN)/python benchmarks/api.py $(ARGS)
+
+##@ Other
+.PHONY: clean
+clean: demo-stop ## Remove everything that the commands above made
+	rm -rf .venv .demo .bench .setup-lock build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	    .import_linter_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN {FS = ":.*## "} \
+	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	    /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

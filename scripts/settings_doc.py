@@ -1,0 +1,139 @@
+"""Write docs/settings.md from the fields of certorbit.settings (`make docs`); `--check` only says if it is stale.
+
+tests/docs/test_settings_doc.py runs the check, so that the document can't tell other things than the code.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from certorbit.settings import IssuerSettings, Settings
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+HEAD = """\
+# Settings
+
+<!-- Made by scripts/settings_doc.py from src/certorbit/settings.py: change it there, then run `make docs`. -->
+
+A setting comes from the environment (`CERTORBIT_…`), else from a TOML file, else from its default. The file is
+`certorbit.toml` in the working directory if there is one; `CERTORBIT_SETTINGS` names another file, which must exist
+then. An unknown name in the file stops the start with a message. A setting of a table, for example `wait` in
+`[issuance]`, is written `CERTORBIT_ISSUANCE__WAIT` (two underscores) in the environment. An empty variable counts as
+not set.
+
+```toml
+# certorbit.toml
+database_url = "postgresql://certorbit:secret@db.internal/certorbit"
+
+[issuance]
+wait = 15
+key_type = "ecdsa-p384"
+
+[[issuers]]
+name = "letsencrypt"
+directory = "https://acme-v02.api.letsencrypt.org/directory"
+contact = ["mailto:ops@example.org"]
+```
+
+Secrets (`database_url` with its password, `key_encryption_key`, `bootstrap_api_key`, the HMAC keys) belong into the
+environment or into a file that only the service can read.
+
+"""
+BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "more than"), Le: ("le", "at most"), Lt: ("lt", "less than")}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the document is stale")
+    text = render()
+    if parser.parse_args().check:
+        if not DOCUMENT.exists() or DOCUMENT.read_text() != text:
+            print(f"{DOCUMENT} is stale: run `make docs`", file=sys.stderr)
+            return 1
+        return 0
+    DOCUMENT.write_text(text)
+    return 0
+
+
+def render() -> str:
+    """Return the whole document."""
+    fields = Settings.model_fields
+    tables = {name: part for name, field in fields.items() if (part := part_of(field)) is not None}
+    top = {name: field for name, field in fields.items() if name not in tables and name != "issuers"}
+    sections = [HEAD, "## Top level\n\n", *table_of(top, prefix="CERTORBIT_")]
+    for name, part in tables.items():
+        sections += [f"\n## `[{name}]`\n\n", *table_of(part.model_fields, prefix=f"CERTORBIT_{name.upper()}__")]
+    sections += [
+        "\n## `[[issuers]]`\n\n",
+        "One table per account at a CA; the first one issues. `CERTORBIT_ACME_DIRECTORY` and its siblings above\n",
+        "are the shortcut for one issuer, which then comes first. With none at all the built-in CA issues. In\n",
+        "the environment the whole list is one JSON array, `CERTORBIT_ISSUERS`.\n\n",
+        *table_of(IssuerSettings.model_fields, prefix=None),
+    ]
+    return "".join(sections)
+
+
+def table_of(fields: dict[str, FieldInfo], *, prefix: str | None) -> Iterator[str]:
+    """Yield the rows of one table. prefix: of the environment variables; None leaves their column out."""
+    heads = ["Setting", *([] if prefix is None else ["Environment"]), "Default", "Meaning"]
+    yield f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n"
+    for name, field in fields.items():
+        meaning = "; ".join([field.description or "", *limits_of(field)])
+        cells = [f"`{name}`", *([] if prefix is None else [f"`{prefix}{name.upper()}`"]), default_of(field), meaning]
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def part_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of a field that is a table of its own."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value in ("", (), None):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def limits_of(field: FieldInfo) -> Iterator[str]:
+    """Yield what values are allowed, in words."""
+    choices = list(choices_of(field.annotation))
+    if choices:
+        yield "one of " + ", ".join(f"`{choice}`" for choice in choices)
+    for rule in field.metadata:
+        if isinstance(rule, MinLen):
+            yield "not empty" if rule.min_length == 1 else f"at least {rule.min_length} characters"
+        if isinstance(rule, MaxLen):
+            yield f"at most {rule.max_length} characters"
+        for kind, (attribute, words) in BOUNDS.items():
+            if isinstance(rule, kind):
+                yield f"{words} {getattr(rule, attribute)}"
+        pattern = getattr(rule, "pattern", None)
+        if pattern:
+            yield f"of the form `{pattern}`"
+
+
+def choices_of(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    elif get_origin(annotation) in (Annotated, UnionType):
+        for part in get_args(annotation):
+            yield from choices_of(part)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""What `cryptography` raises on hostile or damaged input: its documentation names some, fuzzing showed the rest."""
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import DuplicateExtension, InvalidVersion, UnsupportedGeneralNameType
+
+UNREADABLE = (
+    ValueError,
+    TypeError,  # a BIT STRING where a name has text
+    KeyError,  # a string type that it doesn't know, inside a directory name
+    UnsupportedAlgorithm,
+    DuplicateExtension,
+    InvalidVersion,
+    UnsupportedGeneralNameType,
+)
