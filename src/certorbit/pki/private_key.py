@@ -78,8 +78,7 @@ def read_uploaded_key(block: PEMBlock, *, subject: str) -> ServableKey:
     _check_kind(block, subject=subject)
     # Only now, when it is known to be of a decent size, is an RSA key checked in full: the time grows with the cube.
     key = _load(block.der, subject=subject, check=True)
-    if not isinstance(key, ServableKey):
-        raise Broken("A key changed its type between two readings.")
+    assert isinstance(key, ServableKey)  # `_check_kind` has seen it
     return key
 
 
