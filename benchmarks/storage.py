@@ -1,7 +1,7 @@
 """How the store should be called from the event loop: sync inline, sync in threads, or async.
 
 `python benchmarks/storage.py [postgresql://…]`: reads one entry with its current version (5.5 KB) by name, 32 callers
-on one loop, and writes entries from 10 callers. docs/decisions/0006 holds the numbers that decided. The async row needs
+on one loop, and writes entries from 10 callers. docs/decisions/0006 has the numbers that decided. The async row needs
 aiosqlite for SQLite, which Certorbit itself doesn't use.
 """
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 from certorbit.acme.issuer import ACMEIssuer
 from certorbit.api.parts import Parts
 from certorbit.clock import SystemChance, SystemClock
+from certorbit.errors import Refused
 from certorbit.internal_ca.authority import InternalAuthority
 from certorbit.internal_ca.issuer import InternalIssuer
 from certorbit.keys.check import open_keyring
@@ -96,7 +97,7 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
     Raises:
         CertorbitError: the message says what keeps the service from starting.
     """
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         keyring = await open_keyring(settings, store=store)
@@ -132,6 +133,16 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             housekeeping=Housekeeping(store=store, engine=engine, clock=CLOCK),
             first_key=await _ensure_first_rows(settings, store=store, keyring=keyring),
         )
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"data_dir: {settings.data_dir} can't be made: {error.strerror}. Name a folder that may be written.",
+            subject="data_dir",
+        ) from error
 
 
 async def _make_authority(

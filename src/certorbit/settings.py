@@ -5,6 +5,7 @@ has its reason beside it; docs/settings.md is made from the descriptions here.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from pydantic_settings import (
 
 KeyTypeName = Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 DEFAULT_FILE = "certorbit.toml"
+_DIRECTORY = re.compile(r"https?://[^/\s?#]+[^\s#]*\Z")
 
 
 class _Part(BaseModel):
@@ -44,7 +46,7 @@ class IssuerSettings(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> "IssuerSettings":
-        if self.type == "acme" and not self.directory.startswith(("https://", "http://")):
+        if self.type == "acme" and not _DIRECTORY.match(self.directory):
             raise ValueError(f"issuer {self.name!r}: directory must be the CA's https URL")
         if bool(self.eab_kid) != bool(self.eab_hmac_key.get_secret_value()):
             raise ValueError(f"issuer {self.name!r}: eab_kid and eab_hmac_key go together")
@@ -155,6 +157,13 @@ class Settings(BaseSettings):
         if text and (len(text) < 20 or not text.isascii() or any(c.isspace() for c in text)):
             raise ValueError("give 20 or more printable ASCII characters without spaces")
         return value
+
+    @model_validator(mode="after")
+    def _check_issuers(self) -> "Settings":
+        names = ["acme"] * bool(self.acme_directory) + [issuer.name for issuer in self.issuers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"issuers: the name {twice[0]!r} is given twice; accounts are kept by it")
+        return self
 
     @property
     def url(self) -> str:

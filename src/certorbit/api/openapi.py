@@ -1,9 +1,11 @@
 """OpenAPI documents: one of everything, one for each dialect, and a page for people."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -12,7 +14,6 @@ from starlette.routing import BaseRoute
 
 import certorbit
 from certorbit.api import schemas
-from certorbit.api.answers import JSONAnswer
 from certorbit.api.authentication import Reader
 from certorbit.api.dialects import DIALECTS
 from certorbit.api.docs_page import render_docs
@@ -48,40 +49,39 @@ def make_document(app: FastAPI, *, prefix: str, title: str) -> dict[str, Any]:
 
 def add_openapi_routes(app: FastAPI) -> None:
     """Add the documents; to be called after all other routes are there. Each is made once, when it is asked for."""
-    whole = _once(partial(make_document, app, prefix="/", title="Certorbit"))
+    whole = _Made(partial(make_document, app, prefix="/", title="Certorbit"))
 
     async def get_document() -> Response:
-        return JSONAnswer(whole())
+        return await whole.answer()
 
     async def get_docs() -> Response:
-        page, policy = render_docs(whole())
+        page, policy = render_docs(orjson.loads((await whole.answer()).body))
         return Response(page, media_type="text/html", headers={"content-security-policy": policy})
 
     app.add_api_route("/openapi.json", get_document, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", get_docs, methods=["GET"], include_in_schema=False)
     for dialect in DIALECTS:
-        document = partial(make_document, app, prefix=f"{dialect.prefix}/", title=f"WAAP API {dialect.name}")
+        document = _Made(partial(make_document, app, prefix=f"{dialect.prefix}/", title=f"WAAP API {dialect.name}"))
         app.add_api_route(
-            f"{dialect.prefix}/openapi.json",
-            _serve(_once(document)),
-            methods=["GET"],
-            include_in_schema=False,
+            f"{dialect.prefix}/openapi.json", _serve(document), methods=["GET"], include_in_schema=False
         )
 
 
-def _serve(document: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
+class _Made:
+    """A document that is made when it is first asked for: in a thread, because it takes a quarter of a second."""
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
+        self._body = b""
+
+    async def answer(self) -> Response:
+        if not self._body:
+            self._body = orjson.dumps(await asyncio.to_thread(self._make))
+        return Response(self._body, media_type="application/json")
+
+
+def _serve(document: _Made) -> Callable[..., Any]:
     async def get_dialect_document(_caller: Reader) -> Response:
-        return JSONAnswer(document())
+        return await document.answer()
 
     return get_dialect_document
-
-
-def _once(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    made: list[dict[str, Any]] = []
-
-    def get() -> dict[str, Any]:
-        if not made:
-            made.append(make())
-        return made[0]
-
-    return get

@@ -1,14 +1,15 @@
 """`certorbit`: serve, worker, api-keys, version."""
 
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+import certorbit
 from certorbit.cli.running import create_api_key, list_api_keys, run_server, run_worker
 from certorbit.errors import CertorbitError
 from certorbit.model.access import Role
@@ -51,7 +52,7 @@ def worker() -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    print(installed_version("certorbit"))
+    print(certorbit.__version__)
 
 
 @keys.command("create")
@@ -84,13 +85,18 @@ def _clear_errors() -> Iterator[None]:
         _fail(error.message)
     except ValidationError as error:
         # Never the values: one of them may be a key.
-        lines = (
-            f"  CERTORBIT_{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False, include_context=False)
-        )
-        _fail("the settings are wrong:\n" + "\n".join(lines))
+        wrong = error.errors(include_input=False, include_url=False, include_context=False)
+        _fail("the settings are wrong: " + "; ".join(_describe(item["loc"], item["msg"]) for item in wrong))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        _fail(f"the settings file is no TOML: {error}")
     except FileNotFoundError as error:
         _fail(str(error))
+
+
+def _describe(place: tuple[int | str, ...], message: str) -> str:
+    """Return which setting is wrong and why. place: empty for a rule about several of them."""
+    why = message.removeprefix("Value error, ")
+    return f"CERTORBIT_{'__'.join(map(str, place)).upper()}: {why}" if place else why
 
 
 def _fail(message: str) -> None:

@@ -183,7 +183,8 @@ class InternalAuthority:
             return there or made
 
         kept = await self._store.write(add_unless_there)
-        log.info("authority.created" if kept is made else "authority.found", created_at=kept.created_at.isoformat())
+        if kept is made:
+            log.info("authority.created", created_at=kept.created_at.isoformat())
         return kept
 
     def _make(self) -> Authority:

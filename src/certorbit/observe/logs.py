@@ -95,7 +95,8 @@ def hide_secrets(logger: WrappedLogger | None, method: str, event: EventDict) ->
     It is the last processor before the renderer, so tracebacks pass it too. It is a net: the code that logs has to
     leave secrets out by itself.
     """
-    return {name: _hide(value, name=name, depth=0) for name, value in event.items()}
+    # `color_message` is uvicorn's second copy of its own message, for terminals.
+    return {name: _hide(value, name=name, depth=0) for name, value in event.items() if name != "color_message"}
 
 
 def hide_in_text(text: str) -> str:

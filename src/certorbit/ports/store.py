@@ -90,7 +90,7 @@ class Operations(Protocol):
         before: tuple[datetime, OperationID] | None = None,
         limit: int = 100,
     ) -> Sequence[Operation]:
-        """Return operations, newest first (created_at, id descending); `before`: the last of the page before."""
+        """Return operations, newest first (created_at, id falling); `before`: the last of the page before."""
 
     def count(
         self,

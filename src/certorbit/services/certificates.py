@@ -260,17 +260,18 @@ def delete(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, now: datetime
     _check_not_built_in(entry.id)
     unfinished = tx.operations.lock_unfinished(entry.uid)
     if unfinished is not None:
-        tx.operations.update(
-            replace(
-                unfinished,
-                state=OperationState.CANCELLED,
-                updated_at=now,
-                finished_at=now,
-                next_attempt_at=None,
-            )
-        )
+        _cancel(tx, unfinished, now=now)
     tx.entries.delete(entry.uid)
     tx.configurations.touch(config, now=now)
+
+
+def _cancel(tx: UnitOfWork, operation: Operation, *, now: datetime) -> None:
+    """End the operation, which the caller has locked; its new key is of no more use."""
+    order = tx.orders.find(operation.id, operation.attempt)
+    if order is not None:
+        tx.orders.drop_key(order.id)
+    state = OperationState.CANCELLED
+    tx.operations.update(replace(operation, state=state, updated_at=now, finished_at=now, next_attempt_at=None))
 
 
 def _check_not_built_in(entry_id: EntryID) -> None:

@@ -49,12 +49,13 @@ def _make_cursor(last: Operation) -> str:
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, OperationID]:
+    refusal = BadInput("cursor: this is not a cursor of ours; take next_cursor as it was given.", subject="cursor")
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         instant, _, operation_id = text.partition(" ")
         created_at = datetime.fromisoformat(instant).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise BadInput(
-            "cursor: this is not a cursor of ours; take next_cursor as it was given.", subject="cursor"
-        ) from None
+        raise refusal from None
+    if not operation_id.isprintable():  # PostgreSQL refuses a NUL with an error of its own
+        raise refusal
     return created_at, OperationID(operation_id)

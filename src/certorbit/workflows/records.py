@@ -69,13 +69,15 @@ def record_issued(
 ) -> bool:
     """Make the checked chain the entry's current version and end the operation.
 
-    Returns: False if the operation ended meanwhile (the entry was deleted): nothing is stored then.
+    Returns: False if the operation ended meanwhile (the entry was deleted): nothing is stored then. True again if it
+        was recorded before: a commit whose answer was lost is repeated.
     """
     operation = tx.operations.lock(operation_id)
     if operation is None or operation.state.is_final:
-        return False
+        return operation is not None and operation.state is OperationState.SUCCEEDED
     entry = tx.entries.get_by_uid(operation.entry_uid)
     if entry is None:
+        tx.orders.drop_key(intent.id)
         tx.operations.update(replace(operation, state=OperationState.CANCELLED, updated_at=now, finished_at=now))
         return False
     tx.entries.add_version(

@@ -1,0 +1,124 @@
+"""Parts of the API by themselves: what a request through the whole can't bring about."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from api.server import API, serve
+from api.shapes import assert_error
+from certorbit.api.app import make_app
+from certorbit.api.authentication import KnownKeys, need
+from certorbit.api.errors import Guard
+from certorbit.errors import NotSignedIn, Unreachable
+from certorbit.model.access import APIKeyID, Principal, Right, Role
+from certorbit.ports.store import UnitOfWork
+from fakes.clock import FakeClock
+
+T = TypeVar("T")
+
+
+class CountingStore:
+    """Answers every read with the principal whose id is the number of reads so far; `gate` holds reads back."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def read(self, work: Callable[[UnitOfWork], T]) -> T:
+        self.reads += 1
+        number = self.reads
+        await self.gate.wait()
+        principal: Any = Principal(key_id=APIKeyID(str(number)), name="k", role=Role.READ_ONLY, may_export_keys=False)
+        found: T = principal
+        return found
+
+    async def write(self, work: Callable[[UnitOfWork], T]) -> T:
+        raise AssertionError("authentication never writes")
+
+
+async def test_a_known_key_is_looked_up_once_in_two_seconds() -> None:
+    store, clock = CountingStore(), FakeClock()
+    known = KnownKeys(store=store, clock=clock)
+    first = await known.authenticate("k")
+    clock.advance(2)
+    assert await known.authenticate("k") == first
+    clock.advance(0.1)
+    assert await known.authenticate("k") != first
+    clock.advance(-60)
+    assert (await known.authenticate("k")).key_id == "3", "a clock set back doesn't make a key live longer"
+
+
+async def test_the_memory_of_keys_is_bounded_and_drops_the_oldest() -> None:
+    store = CountingStore()
+    known = KnownKeys(store=store, clock=FakeClock())
+    for number in range(1025):
+        await known.authenticate(str(number))
+    assert (await known.authenticate("1")).key_id == "2"
+    assert (await known.authenticate("0")).key_id == "1026"
+
+
+async def test_what_was_read_before_a_revocation_is_not_remembered_after_it() -> None:
+    store = CountingStore()
+    known = KnownKeys(store=store, clock=FakeClock())
+    store.gate.clear()
+    under_way = asyncio.create_task(known.authenticate("k"))
+    while not store.reads:
+        await asyncio.sleep(0)
+    known.forget(APIKeyID("1"))
+    store.gate.set()
+    assert (await under_way).key_id == "1"
+    assert (await known.authenticate("k")).key_id == "2"
+
+
+async def test_an_endpoint_refuses_a_request_that_no_middleware_signed_in() -> None:
+    request = Request({"type": "http", "headers": [], "state": {}})
+    with pytest.raises(NotSignedIn):
+        await need(Right.READ)(request)
+
+
+async def test_an_answer_that_broke_off_is_not_followed_by_another() -> None:
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("halfway")
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        await Guard(app)({"type": "http", "state": {"request_id": "r"}}, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+
+
+def test_an_unreachable_database_is_503_at_every_door_and_logged(api: API) -> None:
+    class DownStore:
+        async def read(self, work: object) -> object:
+            raise Unreachable("The database does not answer.", subject="db.example.test", phase="database")
+
+    parts = replace(api.parts, store=DownStore())  # type: ignore[arg-type]
+    with serve(make_app(parts)) as port:
+        down = replace(api, port=port)
+        for path in ("/api/v4.0/conf/prod/certificates", "/metrics", "/.well-known/acme-challenge/a"):
+            answer = down.call("GET", path)
+            assert_error(answer, 503, says="The database does not answer.")
+            assert int(answer.headers["retry-after"]) > 0
+            events = [e for e in api.log_events() if e.get("request_id") == answer.headers["x-request-id"]]
+            assert [e["event"] for e in events] == ["http.unavailable", "http.request"]
+        assert down.call("GET", "/healthz", key=None).status == 200
+
+
+def test_without_a_built_in_ca_its_files_are_404(api: API) -> None:
+    with serve(make_app(replace(api.parts, authority=None))) as port:
+        alone = replace(api, port=port)
+        for path in ("/api/certorbit/v1/issuers/internal/root.pem", "/crl/internal.crl"):
+            assert_error(alone.call("GET", path, key=None), 404, says="no built-in CA")

@@ -1,0 +1,185 @@
+"""Keyword builders for what the store holds. The values are made up: the store looks into none of them."""
+
+# ruff: noqa: A002 - the arguments have the names of the fields
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from certorbit.errors import RetryRule
+from certorbit.model.access import APIKey, APIKeyID, Role
+from certorbit.model.entry import (
+    ConfigID,
+    Configuration,
+    Entry,
+    EntryID,
+    EntryUID,
+    ProviderLink,
+    Side,
+    Source,
+    Version,
+    VersionID,
+)
+from certorbit.model.material import CertificateFacts
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
+from certorbit.model.order import Account, Challenge, OrderID, OrderIntent
+from certorbit.ports.store import Authority
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+PROD = ConfigID("prod")
+
+
+def make_configuration(id: str = "prod", *, description: str = "", version: int = 1) -> Configuration:
+    return Configuration(id=ConfigID(id), description=description, version=version, date=NOW)
+
+
+def make_facts(*, san: tuple[str, ...] = ("www.example.test", "192.0.2.1")) -> CertificateFacts:
+    return CertificateFacts(
+        subject="CN=www.example.test",
+        issuer="C=US, O=Let's Encrypt, CN=R11",
+        san=san,
+        not_before=datetime(2026, 11, 1, tzinfo=UTC),
+        not_after=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),  # RFC 5280 §4.1.2.5: no well-defined expiry
+        serial="0a1b",
+        cdp=("http://crl.example.test/1.crl",),
+        fingerprint="ab" * 32,
+        public_key_sha256="cd" * 32,
+        key_algorithm="ECDSA P-256",
+        authority_key_id="ef" * 20,
+        is_ca=False,
+    )
+
+
+def make_version(
+    entry_uid: str,
+    *,
+    id: str = "",
+    created_at: datetime = NOW,
+    sealed_key: bytes | None = b"\x00sealed\xff",
+) -> Version:
+    return Version(
+        id=VersionID(id or uuid4().hex),
+        entry_uid=EntryUID(entry_uid),
+        created_at=created_at,
+        source=Source.GENERATED,
+        chain_pem="-----BEGIN CERTIFICATE-----\nMII…\n-----END CERTIFICATE-----\n",
+        sealed_key=sealed_key,
+        facts=make_facts(),
+        le_hash="12" * 32,
+        issuer_name="acme",
+    )
+
+
+def make_entry(
+    id: str = "shop",
+    *,
+    uid: str = "",
+    config: str = "prod",
+    side: Side = Side.SERVER,
+    with_version: bool = True,
+) -> Entry:
+    uid = uid or uuid4().hex
+    return Entry(
+        uid=EntryUID(uid),
+        config=ConfigID(config),
+        id=EntryID(id),
+        side=side,
+        source=Source.GENERATED,
+        le_auto_renew=True,
+        le_auto_replace=False,
+        identifiers=("www.example.test", "shop.example.test"),
+        provider_links=(ProviderLink("arn:aws:acm:eu-1:1:certificate/é", "aws", "eu-1"),),
+        crl=(),
+        input_digest="34" * 32,
+        uploaded=NOW,
+        current=make_version(uid) if with_version else None,
+    )
+
+
+def make_problem(message: str = "The CA said no.") -> Problem:
+    return Problem(
+        message=message,
+        type="urn:ietf:params:acme:error:dns",
+        detail="DNS problem\x00: NXDOMAIN",  # a CA may say anything
+        subproblems={"www.example.test": "no such name"},
+        retry=RetryRule.AT,
+        retry_at=NOW,
+        keeps_order=True,
+    )
+
+
+def make_operation(
+    id: str = "",
+    *,
+    entry_id: str = "shop",
+    entry_uid: str = "",
+    config: str = "prod",
+    state: OperationState = OperationState.QUEUED,
+    created_at: datetime = NOW,
+    problem: Problem | None = None,
+) -> Operation:
+    return Operation(
+        id=OperationID(id or uuid4().hex),
+        kind=OperationKind.ISSUE,
+        config=ConfigID(config),
+        entry_id=EntryID(entry_id),
+        entry_uid=EntryUID(entry_uid or uuid4().hex),
+        identifiers=("www.example.test",),
+        state=state,
+        attempt=1,
+        promised=False,
+        created_at=created_at,
+        updated_at=created_at,
+        finished_at=None,
+        next_attempt_at=None,
+        issuer_name="",
+        problem=problem,
+    )
+
+
+def make_intent(id: str = "", *, operation: str = "", attempt: int = 1, url: str = "") -> OrderIntent:
+    return OrderIntent(
+        id=OrderID(id or uuid4().hex),
+        operation=OperationID(operation or uuid4().hex),
+        attempt=attempt,
+        issuer_name="acme",
+        account="https://ca.example.test/acct/1",
+        identifiers=("www.example.test",),
+        identifiers_hash="56" * 32,
+        sealed_key=b"sealed",
+        url=url,
+        requests=0,
+        created_at=NOW,
+    )
+
+
+def make_account(name: str = "acme", *, directory: str = "https://ca.example.test/dir") -> Account:
+    return Account(
+        directory=directory,
+        name=name,
+        sealed_key=b"sealed",
+        url="",
+        contact=("mailto:ops@example.test",),
+        created_at=NOW,
+    )
+
+
+def make_challenge(token: str = "token-1", *, expires_at: datetime = NOW) -> Challenge:
+    return Challenge(token=token, key_authorization=f"{token}.thumbprint", expires_at=expires_at)
+
+
+def make_api_key(id: str = "", *, digest: str = "", created_at: datetime = NOW) -> APIKey:
+    return APIKey(
+        id=APIKeyID(id or uuid4().hex),
+        name="ci",
+        prefix="co_abc",
+        digest=digest or uuid4().hex * 2,
+        role=Role.READ_ONLY,
+        may_export_keys=True,
+        created_at=created_at,
+    )
+
+
+def make_authority() -> Authority:
+    return Authority(
+        root_pem="root", issuing_pem="issuing", sealed_root_key=b"r", sealed_issuing_key=b"i", created_at=NOW
+    )
