@@ -22,8 +22,8 @@ from certorbit.ports.store import Store
 from certorbit.services import api_keys, configurations
 from certorbit.settings import IssuerSettings, Settings
 from certorbit.solvers.http01 import HTTP01Solver
-from certorbit.storage import SQLStore, make_engine, migrate
-from certorbit.workflows.engine import ISSUE, Engine
+from certorbit.storage import SQLStore, Turns, make_engine, migrate
+from certorbit.workflows.engine import ISSUE, Engine, leave_alone
 from certorbit.workflows.housekeeping import Housekeeping
 from certorbit.workflows.issuance import Issuance
 from certorbit.workflows.watch import Watch
@@ -100,6 +100,9 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
     _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
+        turns = Turns()
+        if settings.is_sqlite:
+            turns.watch(store.engine)
         keyring = await open_keyring(settings, store=store)
         engine = Engine(
             database_url=settings.url,
@@ -108,6 +111,7 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             max_in_flight=settings.acme_max_in_flight * PREFETCH,
             heartbeat_seconds=settings.worker.heartbeat_seconds,
             ttl_seconds=settings.worker.ttl_seconds,
+            adopt=turns.watch if settings.is_sqlite else leave_alone,
         )
         stack.callback(engine.close)
         engine.prepare()

@@ -109,7 +109,13 @@ class OrderLedger(Protocol):
     def count_request(self, order: OrderID, *, now: datetime) -> None:
         """Write down that newOrder is about to be sent once more: `requests` + 1 and a dated row."""
 
-    def set_url(self, order: OrderID, url: str) -> None: ...
+    def set_url(self, order: OrderID, url: str) -> str:
+        """Store the order's URL unless it has one, and return the one that it has now.
+
+        The first one stays: an execution that was taken over while it waited for the CA (a machine that slept) must
+        not put another order under the one that goes on.
+        """
+
     def carry_over(self, order: OrderID, *, attempt: int) -> None:
         """Make it the order of a later attempt of its operation: the CA still has it."""
 
@@ -151,7 +157,7 @@ class APIKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The built-in CA: both certificates as PEM, both keys sealed (contexts `authority:root`, `authority:issuing`)."""
+    """The built-in CA: both certificates as PEM, both keys sealed (contexts `authority:root` and `…:issuing`)."""
 
     root_pem: str
     issuing_pem: str

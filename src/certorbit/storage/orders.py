@@ -5,6 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from certorbit.errors import Broken
 from certorbit.model.operation import OperationID
 from certorbit.model.order import OrderID, OrderIntent
 from certorbit.storage.tables import order_intents, order_requests
@@ -26,7 +27,8 @@ _ADD_REQUEST = sa.insert(order_requests).from_select(
         sa.bindparam("now", type_=order_requests.c.sent_at.type),
     ).where(_ORDER),
 )
-_SET_URL = sa.update(order_intents).where(_ORDER).values(url=sa.bindparam("new_url"))
+_SET_URL = sa.update(order_intents).where(_ORDER, order_intents.c.url == "").values(url=sa.bindparam("new_url"))
+_GET_URL = sa.select(order_intents.c.url).where(_ORDER)
 _CARRY_OVER = sa.update(order_intents).where(_ORDER).values(attempt=sa.bindparam("new_attempt"))
 _DROP_KEY = sa.update(order_intents).where(_ORDER).values(sealed_key=b"")
 _TOTAL = sa.select(sa.func.count()).select_from(order_requests)
@@ -80,8 +82,12 @@ class SQLOrderLedger:
         self._transaction.change_one(_COUNT_UP, {"intent_id": order}, what=f"order {order!r}")
         self._transaction.execute(_ADD_REQUEST, {"intent_id": order, "now": now})
 
-    def set_url(self, order: OrderID, url: str) -> None:
-        self._transaction.change_one(_SET_URL, {"intent_id": order, "new_url": url}, what=f"order {order!r}")
+    def set_url(self, order: OrderID, url: str) -> str:
+        self._transaction.execute(_SET_URL, {"intent_id": order, "new_url": url})
+        kept: str | None = self._transaction.execute(_GET_URL, {"intent_id": order}).scalar()
+        if kept is None:
+            raise Broken(f"order {order!r} is not in the store, so it can't be changed.", subject=order)
+        return kept
 
     def carry_over(self, order: OrderID, *, attempt: int) -> None:
         """Make it a later attempt's order. Raises LostRace if that attempt has one of its own already."""

@@ -96,8 +96,8 @@ class Attempt:
         intent, is_new = begun
         self._intent = intent
         if not intent.url:
-            url = await self._ask_for_order(intent, was_asked=not is_new)
-            await self.store.write(lambda tx: tx.orders.set_url(intent.id, url))
+            asked_for = await self._ask_for_order(intent, was_asked=not is_new)
+            url = await self.store.write(lambda tx: tx.orders.set_url(intent.id, asked_for))
             self._intent = replace(intent, url=url)
             log.info("order.placed", issuer=self.issuer.name, order=intent.id, order_url=url)
             return {"outcome": DONE, "order_url": url}

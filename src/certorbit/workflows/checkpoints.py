@@ -16,8 +16,9 @@ import structlog
 
 from certorbit.clock import Chance, Clock
 from certorbit.model.backoff import Poll
-from certorbit.workflows import executors, transact
+from certorbit.workflows import executors
 from certorbit.workflows.executors import Recorded, Tables
+from certorbit.workflows.recorder import Recorder
 from certorbit.workflows.transact import Checkpoint, Verdict
 
 In = TypeVar("In")
@@ -110,7 +111,7 @@ class Checkpoints:
     """What workflows recorded and record."""
 
     def __init__(self, engine: sa.Engine, tables: Tables, *, threads: Executor, clock: Clock, chance: Chance) -> None:
-        recorder = transact.Recorder(engine)
+        recorder = Recorder(engine)
 
         def load(workflows: Sequence[str]) -> list[dict[int, Recorded]]:
             with engine.connect() as connection:

@@ -25,14 +25,24 @@ from certorbit.model.backoff import Poll
 from certorbit.model.operation import OperationID, Step
 from certorbit.ports.store import Job
 from certorbit.workflows import engine_schema, executors, transact
-from certorbit.workflows.engine_schema import RETENTION
+from certorbit.workflows.engine_schema import RETENTION, leave_alone
 from certorbit.workflows.executors import Tables
 from certorbit.workflows.flow import BROKEN_KEY, DurableFlow, Flow, StepBroke, Superseded, Work, encode_outcome
 from certorbit.workflows.traces import describe
 from certorbit.workflows.transact import APPLICATION_VERSION, ISSUANCE_QUEUE, ISSUE, Call
 from certorbit.workflows.worker import Shape, Shift, Worker
 
-__all__ = ["APPLICATION_VERSION", "ISSUANCE_QUEUE", "ISSUE", "RETENTION", "Engine", "Flow", "OnBroken", "Run"]
+__all__ = [
+    "APPLICATION_VERSION",
+    "ISSUANCE_QUEUE",
+    "ISSUE",
+    "RETENTION",
+    "Engine",
+    "Flow",
+    "OnBroken",
+    "Run",
+    "leave_alone",
+]
 
 T = TypeVar("T")
 Run = Callable[[Flow, OperationID, int], Awaitable[None]]
@@ -56,6 +66,7 @@ class Engine:
     to another.
     on_broken: told of a bug in a workflow (operation, attempt, id of the log event); it records the failed attempt.
         It may be told twice of the same attempt, and is asked again until it succeeds. `register` may name another.
+    adopt: told of every pool of connections that the engine opens.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each part
@@ -69,8 +80,9 @@ class Engine:
         poll_seconds: float = 0.2,
         heartbeat_seconds: float = 10.0,
         ttl_seconds: float = 45.0,
+        adopt: Callable[[sa.Engine], None] = leave_alone,
     ) -> None:
-        self._database = engine_schema.parse_database(database_url)
+        self._database = engine_schema.parse_database(database_url, adopt=adopt)
         self._tables = Tables(self._database.schema)
         self._clock = clock
         self._chance = chance

@@ -5,6 +5,7 @@ running workflows depend on are here too; they never change while such rows may 
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -24,14 +25,20 @@ SQLITE_BUSY_MS: Final = 30_000  # as DBOS's own connections
 POSTGRES_IDLE_MS: Final = 60_000  # a frozen client must not hold locks for longer
 
 
+def leave_alone(_engine: sa.Engine) -> None:
+    """Adopt a pool without doing anything to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Our database as the engine uses it.
 
     url: `sqlite:////absolute/path`, `postgresql://…` or `postgresql+psycopg://…`.
+    adopt: told of every pool that is opened; the owner of the process makes its writers take turns by it.
     """
 
     url: sa.URL
+    adopt: Callable[[sa.Engine], None] = leave_alone
 
     @property
     def is_sqlite(self) -> bool:
@@ -52,12 +59,15 @@ class Database:
         statement_seconds: PostgreSQL's limit for one statement; None for none.
         """
         if self.is_sqlite:
-            return _connect_sqlite(self.url, pool_size=pool_size)
-        return _connect_postgres(self.url, pool_size=pool_size, statement_seconds=statement_seconds)
+            engine = _connect_sqlite(self.url, pool_size=pool_size)
+        else:
+            engine = _connect_postgres(self.url, pool_size=pool_size, statement_seconds=statement_seconds)
+        self.adopt(engine)
+        return engine
 
 
-def parse_database(url: str) -> Database:
-    """Return the database that a URL of ours means.
+def parse_database(url: str, *, adopt: Callable[[sa.Engine], None] = leave_alone) -> Database:
+    """Return the database that a URL of ours means. adopt: see `Database`.
 
     Raises:
         BadInput: it is neither an absolute SQLite file nor PostgreSQL.
@@ -70,14 +80,14 @@ def parse_database(url: str) -> Database:
         ) from None
     backend = parsed.get_backend_name()
     if backend == "postgresql":
-        return Database(parsed.set(drivername="postgresql+psycopg"))
+        return Database(parsed.set(drivername="postgresql+psycopg"), adopt)
     if backend != "sqlite":
         raise BadInput(f"database_url: {backend} is not supported; use SQLite or PostgreSQL.", subject="database_url")
     if not (parsed.database or "").startswith("/"):
         raise BadInput(
             "database_url: give the SQLite file's absolute path (sqlite:////path).", subject="database_url"
         )
-    return Database(parsed.set(drivername="sqlite+pysqlite"))
+    return Database(parsed.set(drivername="sqlite+pysqlite"), adopt)
 
 
 def prepare(database: Database, *, chance: Chance) -> None:

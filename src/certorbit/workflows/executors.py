@@ -1,4 +1,4 @@
-"""Who runs what: every statement of ours on DBOS's tables, the workers' heartbeats and the one-worker lock of SQLite.
+"""Who runs what: our statements on DBOS's tables (recorder.py has the rest), heartbeats, SQLite's one-worker lock.
 
 Open DBOS never takes over what a dead process held (engine.md). `release` copies what DBOS 3.4's
 `SystemDatabase.reenqueue_for_recovery` does; check it again when DBOS is upgraded. Functions here block and run in
@@ -59,6 +59,7 @@ class Tables:
         self.steps = sa.table(
             "operation_outputs",
             *columns("workflow_uuid function_id function_name output started_at_epoch_ms completed_at_epoch_ms"),
+            *columns("serialization application_name retention_timestamp"),
             schema=schema,
         )
         self.inputs = sa.table("workflow_input", sa.column("workflow_uuid"), schema=schema)

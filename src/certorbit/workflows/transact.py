@@ -1,15 +1,15 @@
 """DBOS Transact 3.4: everything of it that we touch, the private parts included.
 
 DBOS is one instance per process. Private parts used here, to be looked at again at each upgrade (a test pins the
-version): `SystemDatabase.create`, `_record_operation_result_txn`, the context's `owner_xid`, `_sys_db`,
-`background_thread_stop_events`, `_workflow_tasks`. Steps are recorded by `checkpoints.py` and not by
+version): `SystemDatabase.create`, the context's `owner_xid`, `_sys_db`,
+`background_thread_stop_events`, `_workflow_tasks`. Steps are recorded by `recorder.py` and not by
 `DBOS.run_step_async`: the same rows and the same ownership check with a fifth of the thread hops and many in one
 transaction (measured: 190 against 90 four-step workflows/s), and the event loop keeps its default thread pool.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -122,43 +122,6 @@ def declare_queue(client: DBOSClient, *, max_in_flight: int, poll_seconds: float
         polling_interval_sec=poll_seconds,
         on_conflict="always_update",
     )
-
-
-class Recorder:
-    """Writes checkpoints as DBOS would. Its methods block."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._database = _system_database(engine)
-
-    def record(self, checkpoints: Sequence[Checkpoint]) -> list[Verdict]:
-        """Write the checkpoints in one transaction and return what became of each."""
-        with self._database.engine.begin() as connection:
-            return [self._record_one(connection, checkpoint) for checkpoint in checkpoints]
-
-    def _record_one(self, connection: sa.Connection, checkpoint: Checkpoint) -> Verdict:
-        """Both refusals come before anything is written, so they don't spoil the transaction for the others."""
-        call = checkpoint.call
-        try:
-            self._database._record_operation_result_txn(  # noqa: SLF001 - many in one transaction
-                {
-                    "workflow_uuid": call.workflow,
-                    "function_id": checkpoint.place,
-                    "function_name": checkpoint.name,
-                    "output": checkpoint.outcome,
-                    "error": None,
-                    "serialization": SERIALIZATION,
-                    "started_at_epoch_ms": checkpoint.started_ms,
-                    "child_workflow_id": None,
-                },
-                checkpoint.finished_ms,
-                connection,
-                owner_xid=call.owner,
-            )
-        except error.DBOSWorkflowConflictIDError:
-            return Verdict.SUPERSEDED
-        except error.DBOSStepNondeterminismError:
-            return Verdict.TAKEN
-        return Verdict.RECORDED
 
 
 def quiet_logs() -> None:
