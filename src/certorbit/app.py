@@ -30,7 +30,7 @@ from certorbit.workflows.watch import Watch
 
 CLOCK = SystemClock()
 CHANCE = SystemChance()
-PREFETCH = 2  # workflows taken from the queue for each order that may be under way (workflows/issuance.py)
+PREFETCH = 3  # workflows taken from the queue for each order that may be worked on at once (workflows/issuance.py)
 
 
 def new_id() -> str:

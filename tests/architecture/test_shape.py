@@ -12,6 +12,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 BROAD_EXCEPT_ALLOWED = {
     "workflows/engine.py",  # a bug in a workflow must become a recorded failure
+    "storage/group_commit.py",  # what a function raised in the writer's thread is handed to its caller
     "api/errors.py",  # a bug in a request must become a 500 with a reference
 }
 BAD_STEMS = {"utils", "helpers", "common", "misc", "base", "manager"}

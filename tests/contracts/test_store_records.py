@@ -58,6 +58,15 @@ async def test_an_order_gets_its_url_and_its_url_is_known(store: SQLStore) -> No
     assert await store.read(lambda tx: tx.orders.known_urls([])) == set()
 
 
+async def test_the_first_url_of_an_order_stays(store: SQLStore) -> None:
+    intent = make_intent()
+    await store.write(lambda tx: tx.orders.add(intent))
+    urls = ["https://ca.example.test/order/4", "https://ca.example.test/order/5"]
+    kept = [await store.write(lambda tx, url=url: tx.orders.set_url(intent.id, url)) for url in urls]
+    assert kept == [urls[0], urls[0]]
+    assert await store.read(lambda tx: tx.orders.find(intent.operation, 1)) == replace(intent, url=urls[0])
+
+
 async def test_an_order_is_carried_over_to_a_later_attempt(store: SQLStore) -> None:
     intent = make_intent()
     await store.write(lambda tx: tx.orders.add(intent))

@@ -5,7 +5,7 @@ import gc
 import signal
 import socket
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -93,15 +93,16 @@ def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _serve(settings: Settings, *, host: str, port: int, with_worker: bool) -> None:
-    with _listen(host, port) as listener:
-        address = _url(listener)
+    with ExitStack() as stack:
+        # Before the service: a first administrator's key must not be made by a process that can't go on to show it.
+        sockets = [stack.enter_context(_listen(host, port))]
+        if settings.http01_listen:
+            sockets.append(stack.enter_context(_listen(*split_listen(settings.http01_listen))))
+        address = _url(sockets[0])
         async with open_service(settings, public_url=settings.public_url or address) as service:
             parts = service.parts()
-            servers = [_server(make_app(parts))]
-            sockets = [listener]
-            if settings.http01_listen:
-                sockets.append(_listen(*split_listen(settings.http01_listen)))
-                servers.append(_server(make_challenge_app(parts)))
+            apps = [make_app(parts), make_challenge_app(parts)]
+            servers = [_server(app) for app in apps[: len(sockets)]]
             _stop_on_signals(servers)
             if service.first_key is not None:
                 # Shown once; only its hash is kept. Standard output, because the log goes to other places.

@@ -6,12 +6,12 @@ wait, and handing a query to a thread costs more than the query. Everything else
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -21,6 +21,7 @@ from certorbit.errors import Broken, CertorbitError, LostRace, Unreachable
 from certorbit.ports.store import UnitOfWork
 from certorbit.storage.engine import READS_ONLY, name_for_people
 from certorbit.storage.failures import translate
+from certorbit.storage.group_commit import GroupCommit
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.unit_of_work import Enqueue, SQLUnitOfWork
 
@@ -65,7 +66,8 @@ class SQLStore:
             # One snapshot for the whole read; PostgreSQL itself refuses a write in it.
             self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         # SQLite has one writer at a time: a single thread makes ours queue here, without polling for the lock.
-        self._write_threads = ThreadPoolExecutor(1 if self._is_sqlite else THREADS, thread_name_prefix="store-write")
+        self._group = GroupCommit(self._write_all) if self._is_sqlite else None
+        self._write_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store-write")
         self._read_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store-read")
 
     @property
@@ -78,22 +80,24 @@ class SQLStore:
 
     async def read(self, work: Callable[[UnitOfWork], T]) -> T:
         if self._is_sqlite:
-            return await self._repeat(_run_here, lambda: self._read_once(work))
-        return await self._repeat(partial(_run_in, self._read_threads), lambda: self._read_once(work))
+            return await self._repeat(partial(_run_here, partial(self._read_once, work)))
+        return await self._repeat(partial(_run_in, self._read_threads, partial(self._read_once, work)))
 
     async def write(self, work: Callable[[UnitOfWork], T]) -> T:
-        return await self._repeat(partial(_run_in, self._write_threads), lambda: self._write_once(work))
+        if self._group is not None:
+            return await self._repeat(partial(self._group.run, work))
+        return await self._repeat(partial(_run_in, self._write_threads, partial(self._write_once, work)))
 
     async def close(self) -> None:
         """Let running transactions end and release all connections; the store is not used afterwards."""
         await asyncio.to_thread(self._close)
 
-    async def _repeat(self, run: Callable[[Callable[[], T]], Awaitable[T]], once: Callable[[], T]) -> T:
+    async def _repeat(self, run: Callable[[], Awaitable[T]]) -> T:
         """Run a transaction until it is through, within the bounds at the top of this module."""
         deadline = self._clock.now() + PATIENCE
         for number in range(1, MOST_TRIES + 1):
             try:
-                return await run(once)
+                return await run()
             except _CommitFailed as failure:
                 raise failure.error from failure.__cause__
             except (LostRace, Unreachable) as error:
@@ -115,10 +119,15 @@ class SQLStore:
             return result  # leaving the block rolls back
 
     def _write_once(self, work: Callable[[UnitOfWork], T]) -> T:
+        results: list[T] = self._write_all([work])
+        return results[0]
+
+    def _write_all(self, works: Sequence[Callable[[UnitOfWork], Any]]) -> list[Any]:
+        """Run the functions in one transaction and return their results; all or nothing."""
         with self._translated(is_writing=True), self._engine.connect() as connection:
             transaction = connection.begin()
-            # An exception of `work` leaves the block, which rolls back.
-            result = work(self._unit_of_work(connection, is_writing=True))
+            # An exception of a function leaves the block, which rolls back.
+            results = [work(self._unit_of_work(connection, is_writing=True)) for work in works]
             try:
                 transaction.commit()
             except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
@@ -126,7 +135,7 @@ class SQLStore:
                 if isinstance(failure, LostRace):  # said by the database itself: it has rolled back
                     raise failure from error
                 raise _CommitFailed(failure) from error
-            return result
+            return results
 
     def _unit_of_work(self, connection: sa.Connection, *, is_writing: bool) -> SQLUnitOfWork:
         transaction = Transaction(connection, database=self._database, is_writing=is_writing)
@@ -141,6 +150,8 @@ class SQLStore:
             raise translate(error, database=self._database, is_writing=is_writing) from error
 
     def _close(self) -> None:
+        if self._group is not None:
+            self._group.close()
         self._write_threads.shutdown(wait=True)
         self._read_threads.shutdown(wait=True)
         self._engine.dispose()

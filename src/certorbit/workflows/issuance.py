@@ -35,8 +35,8 @@ class Issuance:
 
     issuers: in order of preference; the first one issues.
     wake: called when an operation came to an end or to a pause, so that waiting requests look at once.
-    slots: how many orders may be under way at once in this process. The engine takes more workflows than that from
-        its queue, which it polls: the next order begins when one ends, not at the next poll.
+    slots: how many orders may be worked on at once in this process. The engine takes more workflows than that from
+        its queue, so that others go on while one waits for its checkpoint, or for the queue's next poll.
     """
 
     store: Store
@@ -52,8 +52,7 @@ class Issuance:
     async def run(self, flow: Flow, operation_id: OperationID, attempt: int) -> None:
         """Run one attempt to its end: a stored certificate, or a recorded failure with what follows from it."""
         with structlog.contextvars.bound_contextvars(operation=operation_id, attempt=attempt):
-            async with self.slots:
-                await self._take_steps(flow, operation_id, attempt)
+            await self._take_steps(flow, operation_id, attempt)
             self.wake(operation_id)
 
     async def _take_steps(self, flow: Flow, operation_id: OperationID, attempt: int) -> None:
@@ -82,7 +81,8 @@ class Issuance:
         """
         for turn in count():
             try:
-                return await work()
+                async with self.slots:
+                    return await work()
             except Unreachable as error:
                 if error.phase != "database":
                     return _failed(name, error)

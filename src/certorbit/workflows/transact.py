@@ -2,9 +2,9 @@
 
 DBOS is one instance per process. Private parts used here, to be looked at again at each upgrade (a test pins the
 version): `SystemDatabase.create`, the context's `owner_xid`, `_sys_db`,
-`background_thread_stop_events`, `_workflow_tasks`. Steps are recorded by `recorder.py` and not by
-`DBOS.run_step_async`: the same rows and the same ownership check with a fifth of the thread hops and many in one
-transaction (measured: 190 against 90 four-step workflows/s), and the event loop keeps its default thread pool.
+`background_thread_stop_events`, `_workflow_tasks`. Steps are recorded by `checkpoints.py` and not by
+`DBOS.run_step_async`: the same rows and the same ownership check, but a fifth of the thread hops, many in one
+transaction (measured: 3 against 9 ms of CPU per four-step workflow), and the event loop keeps its thread pool.
 """
 
 import asyncio
