@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,28 @@ class Client:
         query = urllib.parse.urlencode([("domains", name) for name in domains])
         return self.request("POST", f"{BASE}/{entry_id}?{query}", body or None)
 
+    def upload(self, entry_id: str, cert_pem: str, key_pem: str) -> Answer:
+        return self.request("POST", f"{BASE}/{entry_id}", {"cert_body": cert_pem, "private_key": key_pem})
+
+    def delete(self, entry_id: str) -> Answer:
+        return self.request("DELETE", f"{BASE}/{entry_id}")
+
     def certificate(self, entry_id: str) -> Answer:
         return self.get(f"{BASE}/{entry_id}")
+
+    def certificates(self) -> list[dict[str, Any]]:
+        answer = self.get(BASE)
+        assert answer.status == 200, answer.body
+        items: list[dict[str, Any]] = answer.json["items"]
+        return items
+
+    def wait_issued(self, entry_id: str, *, seconds: float = 60.0) -> None:
+        """Return when the entry has its certificate."""
+        wait_until(lambda: self.certificate(entry_id).json["cert_body"], seconds=seconds, what=f"{entry_id} issued")
+
+    def with_key(self, key: str) -> "Client":
+        """The same service for another caller; "" for nobody."""
+        return replace(self, key=key)
 
     def operations(self, entry_id: str) -> list[dict[str, Any]]:
         answer = self.get(f"/api/certorbit/v1/operations?entry={entry_id}")
@@ -94,9 +114,10 @@ class Service:
     command: tuple[str, ...] = ("serve",)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    _news: threading.Condition = field(default_factory=threading.Condition)
+    lines: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    text: list[str] = field(default_factory=list, repr=False)
+    _news: threading.Condition = field(default_factory=threading.Condition, repr=False)
+    _follower: threading.Thread | None = field(default=None, repr=False)
 
     @property
     def client(self) -> Client:
@@ -116,7 +137,8 @@ class Service:
         self.process = subprocess.Popen(
             arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.data_dir
         )
-        threading.Thread(target=self._follow, args=(self.process,), daemon=True).start()
+        self._follower = threading.Thread(target=self._follow, args=(self.process,), daemon=True)
+        self._follower.start()
         if wait_ready:
             self.wait_ready()
         return self
@@ -132,6 +154,7 @@ class Service:
                     event = {"event": "", "text": line}
                 self.lines.append(event if isinstance(event, dict) else {"event": ""})
                 self._news.notify_all()
+        process.stdout.close()
 
     def wait_ready(self, *, seconds: float = 60.0) -> None:
         """Return when the service is ready. A worker says so in its log, a server at /readyz."""
@@ -158,6 +181,16 @@ class Service:
             assert ok, f"no {event}: " + "".join(self.text[-30:])
             return [line for line in self.lines if line.get("event") == event][count - 1]
 
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the log lines of this event so far, of all runs."""
+        with self._news:
+            return [line for line in self.lines if line.get("event") == event]
+
+    def log_text(self) -> str:
+        """Return all that was written so far, of all runs."""
+        with self._news:
+            return "".join(self.text)
+
     def _count(self, event: str) -> int:
         return sum(line.get("event") == event for line in self.lines)
 
@@ -166,9 +199,10 @@ class Service:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=30)
+        self._read_the_rest()
 
     def stop(self) -> int:
-        """SIGTERM; return the exit code."""
+        """SIGTERM; return the exit code (of a process that ended before: its own)."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -179,7 +213,13 @@ class Service:
                 self.process.kill()
                 self.process.wait(timeout=30)
                 raise
+        self._read_the_rest()
         return self.process.returncode
+
+    def _read_the_rest(self) -> None:
+        """Return when all that the ended process wrote is here."""
+        if self._follower is not None:
+            self._follower.join(timeout=30)
 
 
 def wait_until(check: Any, *, seconds: float = 60.0, what: str = "") -> Any:
