@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 KEEP ?= 1
+KILLS ?= 60
 ARGS ?=
 
 ##@ Use
@@ -27,6 +28,11 @@ dev: ## Make .venv with everything that development needs
 test: dev ## Run all tests (ARGS='-k …' goes to pytest); as root on Debian it installs missing programs first
 	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
 	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-crash
+test-crash: dev ## Run the crash suite alone with 60 kills per database (KILLS=… for another number)
+	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
+	CERTORBIT_KILLS=$(KILLS) $(BIN)/python -m pytest -m crash $(ARGS)
 
 .PHONY: check
 check: dev ## Format, lint, types, import rules, spelling

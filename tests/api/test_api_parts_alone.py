@@ -13,9 +13,11 @@ from api.server import API, serve
 from api.shapes import assert_error
 from certorbit.api.app import make_app
 from certorbit.api.authentication import KnownKeys, need
+from certorbit.api.challenges import make_challenge_app
 from certorbit.api.errors import Guard
 from certorbit.errors import NotSignedIn, Unreachable
 from certorbit.model.access import APIKeyID, Principal, Right, Role
+from certorbit.model.order import Challenge
 from certorbit.ports.store import UnitOfWork
 from fakes.clock import FakeClock
 
@@ -115,6 +117,56 @@ def test_an_unreachable_database_is_503_at_every_door_and_logged(api: API) -> No
             events = [e for e in api.log_events() if e.get("request_id") == answer.headers["x-request-id"]]
             assert [e["event"] for e in events] == ["http.unavailable", "http.request"]
         assert down.call("GET", "/healthz", key=None).status == 200
+
+
+class TroubledStore:
+    """Does not answer for the first so many reads; then it has one challenge."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    async def read(self, work: object) -> Challenge:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise Unreachable("The database does not answer.", subject="db.example.test", phase="database")
+        return Challenge("token", "token.thumbprint", FakeClock().now())
+
+
+@pytest.mark.parametrize(("failures", "status", "waited"), [(0, 200, 0.0), (2, 200, 1.5), (99, 503, 3.5)])
+async def test_the_challenge_listener_keeps_the_ca_waiting_while_the_database_restarts(
+    api: API, failures: int, status: int, waited: float
+) -> None:
+    clock = FakeClock(auto_advance=True)
+    parts = replace(api.parts, store=TroubledStore(failures), clock=clock)  # type: ignore[arg-type]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("a look-up has no body")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/.well-known/acme-challenge/token"}
+    await make_challenge_app(parts)(scope, receive, send)
+    assert sent[0]["status"] == status
+    assert sum(clock.slept) == waited
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/.well-known/acme-challenge/token", 405),
+        ("HEAD", "/.well-known/acme-challenge/token", 200),
+        ("GET", "/.well-known/acme-challenge/token/", 200),
+        ("GET", "/.well-known/acme-challenge/../secret", 404),
+        ("GET", "/api/v4.0/conf/prod/certificates", 404),
+    ],
+)
+def test_the_challenge_listener_answers_nothing_else(api: API, method: str, path: str, status: int) -> None:
+    with serve(make_challenge_app(replace(api.parts, store=TroubledStore(0)))) as port:  # type: ignore[arg-type]
+        answer = replace(api, port=port).call(method, path, key=None)
+        assert answer.status == status
+        assert (answer.headers.get("allow") == "GET, HEAD") is (status == 405)
 
 
 def test_without_a_built_in_ca_its_files_are_404(api: API) -> None:

@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 
 _PREFIX = "/.well-known/acme-challenge/"
 PATH = _PREFIX + "{token}"
+# While the database restarts the CA is kept waiting: it gives up after ten seconds or so, and a refusal would end the
+# order, because CAs look once (facts.md: a failed challenge needs a new order).
+_PATIENCE_SECONDS = (0.5, 1.0, 2.0)
 _TOKEN = re.compile("[A-Za-z0-9_-]{1,256}")  # RFC 8555 §8.1: base64url without padding; CAs use 22 to 43 characters
 
 
@@ -88,14 +91,18 @@ class ChallengeApp:
         token = path.removeprefix(_PREFIX).removesuffix("/")
         if not path.startswith(_PREFIX) or not _TOKEN.fullmatch(token):
             return 404, _render_error(404, "There is nothing at this path.")
-        try:
-            challenge = await self._parts.store.read(lambda tx: tx.challenges.find(token))
-        except CertorbitError as error:
-            log.warning("challenge.failed", error=type(error).__name__, message=error.message)
-            return 503, _render_error(503, "The store does not answer; try again.")
-        if challenge is None:
-            return 404, _render_error(404, "There is no challenge with this token here.")
-        return 200, challenge.key_authorization.encode()
+        for pause in (*_PATIENCE_SECONDS, None):
+            try:
+                challenge = await self._parts.store.read(lambda tx: tx.challenges.find(token))
+            except CertorbitError as error:
+                log.warning("challenge.failed", error=type(error).__name__, message=error.message)
+                if pause is not None:
+                    await self._parts.clock.sleep(pause)
+                continue
+            if challenge is None:
+                return 404, _render_error(404, "There is no challenge with this token here.")
+            return 200, challenge.key_authorization.encode()
+        return 503, _render_error(503, "The store does not answer; try again.")
 
 
 def _render_error(status: int, message: str) -> bytes:
