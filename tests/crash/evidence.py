@@ -170,9 +170,7 @@ def check_nothing_is_under_way(evidence: Evidence) -> None:
     for row in evidence.operations:
         workflow = workflow_id(OperationID(row["id"]), row["attempt"])
         steps = sorted(
-            (step["function_id"], step["function_name"])
-            for step in evidence.steps
-            if step["workflow_uuid"] == workflow
+            (step["function_id"], step["function_name"]) for step in evidence.steps if step["workflow_uuid"] == workflow
         )
         assert [name for _, name in steps] == ORDER_OF_STEPS, f"{workflow} has the steps {steps}"
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -80,13 +81,24 @@ class Scene:
 
     def wait_until_settled(self) -> None:
         """Return when no operation and no workflow is under way any more."""
-        wait_until(self._is_settled, seconds=PATIENCE, what="all operations and workflows end")
+        try:
+            wait_until(self._is_settled, seconds=PATIENCE, what="all operations and workflows end")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; still open: {self._list_open()}") from None
 
     def end(self) -> Evidence:
         """Stop all nodes and return what they left."""
         for node in self.nodes:
             node.end()
         return collect_evidence(self.database, log=all_lines(self.nodes), pebble=self.pebble)
+
+    def _list_open(self) -> list[dict[str, Any]]:
+        columns = ("entry_id", "state", "attempt", "updated_at", "next_attempt_at", "problem")
+        query = sa.select(*(tables.operations.c[name] for name in columns)).where(
+            tables.operations.c.finished_at.is_(None)
+        )
+        with self.database.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
 
     def _is_settled(self) -> bool:
         operations = sa.select(sa.func.count()).where(tables.operations.c.finished_at.is_(None))
@@ -97,9 +109,7 @@ class Scene:
 
 
 @contextmanager
-def scene(
-    directory: Path, *, database_url: str = "", pebble_settings: dict[str, str] | None = None
-) -> Iterator[Scene]:
+def scene(directory: Path, *, database_url: str = "", pebble_settings: dict[str, str] | None = None) -> Iterator[Scene]:
     """Give a scene with a Pebble of its own, and end all its processes."""
     data_dir = directory / "data"
     data_dir.mkdir(parents=True)

@@ -14,7 +14,7 @@ from crash.nodes import PATIENCE, Node
 from crash.scene import scene
 from e2e.service import wait_until
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(400)]
 IDS = ["crash-0", "crash-1", "crash-2"]
 
 

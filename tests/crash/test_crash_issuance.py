@@ -28,7 +28,7 @@ STEPS = [
     "order.collecting",
     "certificate.issued",
 ]
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120 + 12 * KILLS)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240 + 12 * KILLS)]
 
 
 def test_a_service_on_sqlite_keeps_its_word_through_kills(tmp_path: Path, tell: Callable[[str], None]) -> None:

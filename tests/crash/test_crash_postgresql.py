@@ -13,7 +13,7 @@ from crash.nodes import Node, wait_for_first
 from crash.scene import TTL_SECONDS, scene
 from postgres import run_postgres
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(400)]
 BATCH = 6
 
 
@@ -101,9 +101,7 @@ def forget_last_words(evidence: Evidence, sleeper: Node) -> Evidence:
     dead = events.index("worker.declared_dead")
     died_at = datetime.fromisoformat(sleeper.lines[dead]["timestamp"])
     awake = dead
-    while died_at - datetime.fromisoformat(sleeper.lines[awake - 1]["timestamp"]) < timedelta(
-        seconds=TTL_SECONDS / 3
-    ):
+    while died_at - datetime.fromisoformat(sleeper.lines[awake - 1]["timestamp"]) < timedelta(seconds=TTL_SECONDS / 3):
         awake -= 1
     last_words = sleeper.lines[awake:dead]
     assert sum(line["event"] in STEP_OF for line in last_words) <= 1, last_words
