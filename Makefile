@@ -34,6 +34,10 @@ test-crash: dev ## Run the crash suite alone with 60 kills per database (KILLS=â
 	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
 	CERTORBIT_KILLS=$(KILLS) $(BIN)/python -m pytest -m crash $(ARGS)
 
+.PHONY: simulate
+simulate: dev ## Simulate a year of 1,000 certificates; the last line is JSON (ARGS='--certificates 100 --seed 2')
+	PYTHONPATH=tests $(BIN)/python tests/simulation/run.py $(ARGS)
+
 .PHONY: check
 check: dev ## Format, lint, types, import rules, spelling
 	$(BIN)/ruff format --check .
@@ -57,7 +61,7 @@ lock: setup ## Write both locks anew from pyproject.toml (ARGS=--upgrade for the
 
 ##@ Measure
 .PHONY: bench
-bench: bench-issuance bench-api ## Run all benchmarks; results in benchmarks/results/
+bench: bench-issuance bench-api bench-sweep ## Run all benchmarks; results in benchmarks/results/
 
 .PHONY: bench-issuance
 bench-issuance: dev ## Certificates per second against Pebble, ours and our peers'
@@ -67,6 +71,10 @@ bench-issuance: dev ## Certificates per second against Pebble, ours and our peer
 .PHONY: bench-api
 bench-api: dev ## Requests per second of the API
 	$(BIN)/python benchmarks/api.py $(ARGS)
+
+.PHONY: bench-sweep
+bench-sweep: dev ## Time of the renewal sweep with up to a million certificates
+	$(BIN)/python benchmarks/sweep.py $(ARGS)
 
 ##@ Other
 .PHONY: clean

@@ -95,9 +95,7 @@ async def load(name: str, request: Request, *, requests: int, seconds: float) ->
         "p99_ms": round(1000 * times[int(len(times) * 0.99)], 2),
         "requests": len(times),
     }
-    print(
-        f"{name}: {result['req_per_s']} requests/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms", flush=True
-    )
+    print(f"{name}: {result['req_per_s']} requests/s, p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms", flush=True)
     return result
 
 

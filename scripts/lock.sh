@@ -12,6 +12,6 @@ lock() {
     "$tools/bin/uv" --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-header --no-annotate "$@"
 }
-lock pyproject.toml requirements-build.in --output-file requirements.lock "$@"
-lock pyproject.toml requirements-build.in --group dev --constraint requirements.lock \
-    --output-file requirements-dev.lock "$@"
+# The larger set first: it holds the optional solvers' packages, and what everybody installs has to fit with them.
+lock pyproject.toml requirements-build.in --group dev --output-file requirements-dev.lock "$@"
+lock pyproject.toml requirements-build.in --constraint requirements-dev.lock --output-file requirements.lock "$@"

@@ -14,7 +14,10 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from certorbit.settings import IssuerSettings, Settings
+from certorbit.limit_settings import LimitOverride
+from certorbit.renewal_settings import WindowSettings
+from certorbit.settings import ConfigurationSettings, IssuerSettings, Settings
+from certorbit.solver_settings import DNSSolverSettings, HTTP01SolverSettings, SolverSettings
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
@@ -42,10 +45,14 @@ directory = "https://acme-v02.api.letsencrypt.org/directory"
 contact = ["mailto:ops@example.org"]
 ```
 
-Secrets (`database_url` with its password, `key_encryption_key`, `bootstrap_api_key`, the HMAC keys) belong into the
-environment or into a file that only the service can read.
+Secrets (`database_url` with its password, `key_encryption_key`, `bootstrap_api_key`, the HMAC keys, and
+what solvers sign in with) belong into the environment or into a file that only the service can read.
 
 """
+SOLVER_TYPES: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(SolverSettings)[0])
+}
+SECTIONS = ("issuers", "configurations", "solvers")  # written below by hand
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "more than"), Le: ("le", "at most"), Lt: ("lt", "less than")}
 
 
@@ -66,18 +73,53 @@ def render() -> str:
     """Return the whole document."""
     fields = Settings.model_fields
     tables = {name: part for name, field in fields.items() if (part := part_of(field)) is not None}
-    top = {name: field for name, field in fields.items() if name not in tables and name != "issuers"}
+    top = {name: field for name, field in fields.items() if name not in {*tables, *SECTIONS}}
     sections = [HEAD, "## Top level\n\n", *table_of(top, prefix="CERTORBIT_")]
     for name, part in tables.items():
         sections += [f"\n## `[{name}]`\n\n", *table_of(part.model_fields, prefix=f"CERTORBIT_{name.upper()}__")]
     sections += [
+        "\n## `[[renewal.windows]]`\n\n",
+        "One table per maintenance window ([how renewal decides](renewal.md)). In the environment the whole list\n",
+        "is one JSON array, `CERTORBIT_RENEWAL__WINDOWS`.\n\n",
+        *table_of(WindowSettings.model_fields, prefix=None),
+        "\n## `[[limits.overrides]]`\n\n",
+        "One table per limit that differs ([limits](limits.md)). In the environment the whole list is one JSON\n",
+        "array, `CERTORBIT_LIMITS__OVERRIDES`.\n\n",
+        *table_of(LimitOverride.model_fields, prefix=None),
         "\n## `[[issuers]]`\n\n",
         "One table per account at a CA; the first one issues. `CERTORBIT_ACME_DIRECTORY` and its siblings above\n",
         "are the shortcut for one issuer, which then comes first. With none at all the built-in CA issues. In\n",
         "the environment the whole list is one JSON array, `CERTORBIT_ISSUERS`.\n\n",
         *table_of(IssuerSettings.model_fields, prefix=None),
+        "\n## `[configurations.<id>]`\n\n",
+        "One table per configuration that has other issuers than all have, for example `[configurations.prod]`\n",
+        "([several issuers](renewal.md#several-issuers)). In the environment all of them are one JSON object,\n",
+        '`CERTORBIT_CONFIGURATIONS={"prod": {"issuers": ["zerossl", "letsencrypt"]}}`.\n\n',
+        *table_of(ConfigurationSettings.model_fields, prefix=None),
+        *solver_sections(),
     ]
     return "".join(sections)
+
+
+def solver_sections() -> Iterator[str]:
+    """Yield the tables of all solvers: what they have in common once, then what each type has of its own."""
+    common = HTTP01SolverSettings.model_fields
+    yield "\n## `[[solvers]]`\n\n"
+    yield "One table per solver ([DNS-01 and wildcards](dns-01.md)): who proves control of which names. Where no\n"
+    yield "table is of type `http-01`, HTTP-01 comes last for all names. In the environment the whole list is one\n"
+    yield "JSON array, `CERTORBIT_SOLVERS`. All types have:\n\n"
+    yield from table_of(
+        {"type": FieldInfo(annotation=str, description=f"one of {', '.join(f'`{kind}`' for kind in SOLVER_TYPES)}")}
+        | {name: field for name, field in common.items() if name != "type"},
+        prefix=None,
+    )
+    yield "\nAll types but `http-01` have besides:\n\n"
+    own = {name: field for name, field in DNSSolverSettings.model_fields.items() if name not in common}
+    yield from table_of(own, prefix=None)
+    for kind, model in SOLVER_TYPES.items():
+        if fields := {n: f for n, f in model.model_fields.items() if n not in {*common, *own}}:
+            yield f'\n### `type = "{kind}"`\n\n{(model.__doc__ or "").strip()}\n\n'
+            yield from table_of(fields, prefix=None)
 
 
 def table_of(fields: dict[str, FieldInfo], *, prefix: str | None) -> Iterator[str]:
@@ -86,7 +128,12 @@ def table_of(fields: dict[str, FieldInfo], *, prefix: str | None) -> Iterator[st
     yield f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n"
     for name, field in fields.items():
         meaning = "; ".join([field.description or "", *limits_of(field)])
-        cells = [f"`{name}`", *([] if prefix is None else [f"`{prefix}{name.upper()}`"]), default_of(field), meaning]
+        cells = [
+            f"`{field.alias or name}`",
+            *([] if prefix is None else [f"`{prefix}{name.upper()}`"]),
+            default_of(field),
+            meaning,
+        ]
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
@@ -106,7 +153,7 @@ def default_of(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return f"`{value:.3g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def limits_of(field: FieldInfo) -> Iterator[str]:

@@ -5,7 +5,11 @@ import shutil
 
 import pytest
 
-PACKAGES = {"pebble": "Debian package pebble", "pebble-challtestsrv": "Debian package pebble"}
+PACKAGES = {
+    "pebble": "Debian package pebble",
+    "pebble-challtestsrv": "Debian package pebble",
+    "named": "Debian package bind9",
+}
 
 
 def require_program(name: str) -> str:

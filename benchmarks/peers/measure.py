@@ -90,9 +90,7 @@ def run_program(command: list[str | Path], *, environment: dict[str, str]) -> No
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
     )
     if result.returncode != 0:
-        raise RuntimeError(
-            f"{command[0]} failed with {result.returncode}:\n{(result.stdout + result.stderr)[-2000:]}"
-        )
+        raise RuntimeError(f"{command[0]} failed with {result.returncode}:\n{(result.stdout + result.stderr)[-2000:]}")
 
 
 @contextmanager

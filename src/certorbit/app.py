@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from uuid import uuid4
 
 from certorbit.acme.issuer import ACMEIssuer
@@ -13,19 +15,26 @@ from certorbit.errors import Refused
 from certorbit.internal_ca.authority import InternalAuthority
 from certorbit.internal_ca.issuer import InternalIssuer
 from certorbit.keys.check import open_keyring
+from certorbit.model.ca_limits import policy_from
+from certorbit.model.entry import Entry
 from certorbit.model.material import KeyType
+from certorbit.model.operation import Operation, OperationKind
+from certorbit.model.renewal import rules_from
+from certorbit.net.resolve import Resolution
 from certorbit.observe.metrics import Metrics
 from certorbit.pki.selfsigned import make_placeholder
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
-from certorbit.ports.store import Store
-from certorbit.services import api_keys, configurations
+from certorbit.ports.solver import Solver
+from certorbit.ports.store import Store, UnitOfWork
+from certorbit.services import api_keys, configurations, renewals
 from certorbit.settings import IssuerSettings, Settings
-from certorbit.solvers.http01 import HTTP01Solver
+from certorbit.solvers.assembly import make_solvers
 from certorbit.storage import SQLStore, Turns, make_engine, migrate
+from certorbit.workflows import housekeeping, renewal
 from certorbit.workflows.engine import ISSUE, Engine, leave_alone
-from certorbit.workflows.housekeeping import Housekeeping
 from certorbit.workflows.issuance import Issuance
+from certorbit.workflows.periodic import Periodic
 from certorbit.workflows.watch import Watch
 
 CLOCK = SystemClock()
@@ -52,7 +61,7 @@ class Service:
     watch: Watch
     issuers: Sequence[Issuer]
     authority: InternalAuthority | None
-    housekeeping: Housekeeping
+    periodic: Sequence[Periodic]
     first_key: str | None
 
     def parts(self) -> Parts:
@@ -70,6 +79,15 @@ class Service:
             check_ready=self.check_ready,
             metrics=Metrics(),
         )
+
+    def start_periodic(self) -> None:
+        """Begin with what comes round again: in workers, once the engine is launched."""
+        for work in self.periodic:
+            work.start()
+
+    async def stop_periodic(self) -> None:
+        for work in self.periodic:
+            await work.stop()
 
     async def check_ready(self) -> None:
         """Return if the database answers. Raises Unreachable."""
@@ -119,8 +137,10 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
         watch = Watch(store=store, clock=CLOCK)
         stack.push_async_callback(watch.close)
         authority = await _make_authority(settings, store=store, keyring=keyring, public_url=public_url)
+        solvers = make_solvers(settings.solvers, store=store, clock=CLOCK, chance=CHANCE)
+        stack.push_async_callback(solvers.close)
         issuers = [
-            _make_issuer(settings, issuer, store=store, keyring=keyring, authority=authority)
+            _make_issuer(settings, issuer, store=store, keyring=keyring, authority=authority, solvers=solvers.in_order)
             for issuer in settings.all_issuers()
         ]
         for issuer in issuers:
@@ -134,7 +154,7 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             watch=watch,
             issuers=issuers,
             authority=authority,
-            housekeeping=Housekeeping(store=store, engine=engine, clock=CLOCK),
+            periodic=_make_periodic(settings, store=store, engine=engine, issuers=issuers),
             first_key=await _ensure_first_rows(settings, store=store, keyring=keyring),
         )
 
@@ -168,6 +188,7 @@ def _make_issuer(
     store: Store,
     keyring: Keyring,
     authority: InternalAuthority | None,
+    solvers: Sequence[Solver],
 ) -> Issuer:
     if issuer.type == "internal" and authority is not None:
         return InternalIssuer(issuer.name, authority=authority)
@@ -175,7 +196,8 @@ def _make_issuer(
         settings=issuer,
         store=store,
         keyring=keyring,
-        solvers=[HTTP01Solver(store=store, clock=CLOCK)],
+        solvers=solvers,
+        caa=Resolution() if settings.issuance.check_caa else None,
         clock=CLOCK,
         chance=CHANCE,
         max_requests_in_flight=settings.acme_max_in_flight,
@@ -195,14 +217,41 @@ def _register_issuance(
         store=store,
         keyring=keyring,
         issuers=issuers,
+        by_config=settings.issuers_by_configuration(),
         clock=CLOCK,
         chance=CHANCE,
         key_type=KeyType(settings.issuance.key_type),
+        reuse_key=settings.issuance.reuse_key,
+        limits=policy_from(settings.limits),
         new_id=new_id,
         wake=watch.notify,
         slots=asyncio.Semaphore(settings.acme_max_in_flight),
     )
     engine.register(ISSUE, issuance.run, on_broken=issuance.record_broken)
+
+
+def start_renewal(tx: UnitOfWork, entry: Entry, kind: OperationKind, issuer: str, now: datetime) -> Operation:
+    """Join the sweep with the use-case (`workflows.renewal.Start`)."""
+    return renewals.start_operation(tx, entry, kind, issuer=issuer, now=now, new_id=new_id)
+
+
+def _make_periodic(
+    settings: Settings, *, store: Store, engine: Engine, issuers: Sequence[Issuer]
+) -> tuple[Periodic, ...]:
+    sweep = renewal.Renewal(
+        store=store,
+        issuers=issuers,
+        by_config=settings.issuers_by_configuration(),
+        clock=CLOCK,
+        chance=CHANCE,
+        rules=rules_from(settings.renewal),
+        start=start_renewal,
+    )
+    tidy = partial(housekeeping.tidy, store=store, engine=engine, clock=CLOCK)
+    return (
+        Periodic("renewal", sweep.sweep, every=renewal.INTERVAL, clock=CLOCK, chance=CHANCE),
+        Periodic("housekeeping", tidy, every=housekeeping.INTERVAL, clock=CLOCK, chance=CHANCE),
+    )
 
 
 async def _ensure_first_rows(settings: Settings, *, store: Store, keyring: Keyring) -> str | None:

@@ -16,11 +16,13 @@ CertorbitError                    kind, message, subject (which input), hint (wh
 │  └─ Publishing                  a publish runs; try again
 ├─ Outside                        somebody else said no, or nothing
 │  ├─ Unreachable                 host, phase (resolve, connect, TLS, read), or refused by the guard
+│  ├─ SolverFailed                our proof could not be shown; the CA and its order are as good as before
 │  ├─ IssuerRefused               ACME type URN, detail, sub-problems by identifier
 │  │  ├─ RateLimited              429, or rateLimited in a problem document
 │  │  ├─ AlreadyReplaced          RFC 9773 §5
 │  │  ├─ ChallengeFailed          an authorization became invalid
 │  │  ├─ OrderLost                the order is gone, invalid or expired: a new one is needed
+│  │  ├─ CAAForbids               CAA records let another CA issue, not this one
 │  │  └─ AccountProblem           account unknown, external binding or terms required
 │  └─ BadIssue                    the CA's certificate isn't what we asked for
 ├─ LostRace                       serialisation failure; the store runs the transaction again
@@ -177,12 +179,27 @@ class Outside(CertorbitError):
     default_retry = BACKOFF
 
 
+_PHASES_BEFORE_SENDING = frozenset({"guard", "resolve", "connect", "TLS"})
+
+
 class Unreachable(Outside):
     """No usable answer from a host. `subject` is the host; `phase` says how far we came."""
 
     def __init__(self, message: str, *, subject: str, phase: str, retry: Retry | None = None) -> None:
         super().__init__(message, subject=subject, retry=retry)
         self.phase = phase
+
+    @property
+    def was_sent(self) -> bool:
+        """Return whether the host may have received the request; False: it surely has not."""
+        return self.phase not in _PHASES_BEFORE_SENDING
+
+
+class SolverFailed(Outside):
+    """Our proof of control could not be shown to the CA. `subject` is the zone or the name.
+
+    The CA has not been asked to look, so the order is kept, and another issuer would be no help.
+    """
 
 
 class IssuerRefused(Outside):
@@ -236,6 +253,10 @@ class OrderLost(IssuerRefused):
 
 class AccountProblem(IssuerRefused):
     """The account can't be used: unknown, deactivated, external binding or terms needed."""
+
+
+class CAAForbids(IssuerRefused):
+    """The names' CAA records (RFC 8659) don't let this CA issue; another issuer's CA may be allowed."""
 
 
 class BadIssue(Outside):

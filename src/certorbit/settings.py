@@ -17,6 +17,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from certorbit.limit_settings import LimitsSettings
+from certorbit.renewal_settings import RenewalSettings
+from certorbit.solver_settings import SolverSettings
+
 KeyTypeName = Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 DEFAULT_FILE = "certorbit.toml"
 _DIRECTORY = re.compile(r"https?://[^/\s?#]+[^\s#]*\Z")
@@ -60,6 +64,25 @@ class IssuanceSettings(_Part):
         20.0, ge=0, le=25, description="Seconds that a POST waits for the issuance; clients time out at 30"
     )
     key_type: KeyTypeName = Field("ecdsa-p256", description="Key of generated certificates")
+    reuse_key: bool = Field(
+        False,
+        description="A renewal keeps the key of the version before; a new key limits what a stolen one is worth",
+    )
+    check_caa: bool = Field(
+        False,
+        description="Before an order, ask the machine's DNS resolvers whether CAA records (RFC 8659) forbid the CA to"
+        " issue ([letsencrypt.md](letsencrypt.md#caa-records)); off, because not every machine reaches resolvers that"
+        " see what the CA sees",
+    )
+
+
+class ConfigurationSettings(_Part):
+    """One `[configurations.<id>]` table: what is different for one configuration."""
+
+    issuers: tuple[str, ...] = Field(
+        min_length=1,
+        description="Names of the issuers for its certificates, in order of preference; the others don't issue for it",
+    )
 
 
 class WorkerSettings(_Part):
@@ -101,9 +124,7 @@ class Settings(BaseSettings):
         env_prefix="CERTORBIT_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
-    data_dir: Path = Field(
-        Path("certorbit-data"), description="Where the database, the keyring and the first key live"
-    )
+    data_dir: Path = Field(Path("certorbit-data"), description="Where the database, the keyring and the first key live")
     database_url: str = Field(
         "", description="`postgresql://user:password@host/name`; empty: SQLite in the data directory"
     )
@@ -139,9 +160,13 @@ class Settings(BaseSettings):
     )
 
     issuance: IssuanceSettings = Field(IssuanceSettings())
+    renewal: RenewalSettings = Field(RenewalSettings())
     worker: WorkerSettings = Field(WorkerSettings())
     internal_ca: InternalCASettings = Field(InternalCASettings())
+    limits: LimitsSettings = Field(LimitsSettings())
     issuers: tuple[IssuerSettings, ...] = Field((), description="`[[issuers]]`, the first one issues")
+    configurations: dict[str, ConfigurationSettings] = Field({}, description="`[configurations.<id>]`, by its id")
+    solvers: tuple[SolverSettings, ...] = Field((), description="`[[solvers]]`, who proves control of which names")
 
     @field_validator("http01_listen")
     @classmethod
@@ -163,6 +188,15 @@ class Settings(BaseSettings):
         names = ["acme"] * bool(self.acme_directory) + [issuer.name for issuer in self.issuers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"issuers: the name {twice[0]!r} is given twice; accounts are kept by it")
+        names = [issuer.name for issuer in self.all_issuers()]
+        for config, part in self.configurations.items():
+            for name in part.issuers:
+                if name not in names:
+                    raise ValueError(
+                        f"configurations.{config}: there is no issuer named {name[:80]!r}; there are {', '.join(names)}"
+                    )
+                if part.issuers.count(name) > 1:
+                    raise ValueError(f"configurations.{config}: the issuer {name!r} is given twice")
         return self
 
     @property
@@ -191,6 +225,10 @@ class Settings(BaseSettings):
                 ),
             )
         return (*shortcut, *self.issuers) or (IssuerSettings(name="internal", type="internal"),)
+
+    def issuers_by_configuration(self) -> dict[str, tuple[str, ...]]:
+        """Return the issuers' names in order, for the configurations that have an order of their own."""
+        return {config: part.issuers for config, part in self.configurations.items()}
 
     @classmethod
     def settings_customise_sources(

@@ -26,6 +26,7 @@ from certorbit.clock import SystemChance, SystemClock
 from certorbit.keys.envelope import KEY_BYTES, KeyEncryptionKey
 from certorbit.keys.keyring import LocalKeyring
 from certorbit.model.access import Role
+from certorbit.model.identifiers import Identifier
 from certorbit.model.material import Material, PrivateKeyPEM
 from certorbit.observe.logs import set_up_logs
 from certorbit.observe.metrics import Metrics
@@ -62,6 +63,9 @@ class FakeIssuer:
         self.name = name
         self.directory = directory
         self.can_issue_wildcards = can_issue_wildcards
+
+    def covers(self, identifier: Identifier) -> bool:
+        return self.can_issue_wildcards or not identifier.is_wildcard
 
 
 class FakeAuthority:

@@ -148,9 +148,7 @@ def test_ten_equal_posts_at_once_start_one_issuance(api: API) -> None:
 def test_a_failed_issuance_is_400_in_the_cas_words_and_leaves_no_entry(api: API) -> None:
     name = api.new_name()
     api.workflow.outcome = "refuse"
-    assert_error(
-        api.generate(name, "nowhere.example.test"), 400, says="NXDOMAIN looking up A for nowhere.example.test"
-    )
+    assert_error(api.generate(name, "nowhere.example.test"), 400, says="NXDOMAIN looking up A for nowhere.example.test")
     assert api.call("GET", f"{CERTS}/{name}").status == 404
 
 
@@ -180,11 +178,29 @@ def test_an_end_that_comes_just_after_the_wait_counts(api: API) -> None:
 
 
 def test_a_wildcard_needs_an_issuer_that_can(tmp_path_factory: pytest.TempPathFactory, api: API) -> None:
-    assert_error(api.generate("wild", "*.example.test"), 400, says="DNS-01")
+    refused = api.generate("wild", "*.example.test", "www.example.test")
+    assert_error(refused, 400, says="*.example.test needs a DNS-01 solver")
+    assert b"www.example.test" not in refused.body
     able = FakeIssuer(name="dns", directory="internal", can_issue_wildcards=True)
     with run_api(tmp_path_factory.mktemp("api"), issuers=(able,)) as other:
         assert other.generate("wild", "*.example.test").status == 201
         assert get(other, "wild")["san"] == ["*.example.test"]
+
+
+def test_a_wildcard_needs_the_configurations_own_first_issuer(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = "https://ca.example.test/directory"
+    issuers = (
+        FakeIssuer(name="plain", directory=directory, can_issue_wildcards=False),
+        FakeIssuer(name="acme", directory=directory, can_issue_wildcards=True),
+    )
+    folder = tmp_path_factory.mktemp("api")
+    own = {"prod": {"issuers": ["acme"]}}
+    with run_api(folder, issuers=issuers, acme_directory=directory, configurations=own) as api:
+        assert api.generate("wild", "*.example.test").status == 201
+        chosen = api.call(
+            "PATCH", "/api/certorbit/v1/configs/prod/certificates/wild/renewal", document={"issuer": "plain"}
+        )
+        assert_error(chosen, 400, says="there is none named 'plain'; there are acme")
 
 
 def test_more_than_a_hundred_names_are_refused(api: API) -> None:

@@ -15,7 +15,7 @@ from api.server import API, SECRETS, run_api
 from api.shapes import assert_error
 
 CONTRACT = Path(__file__).parent / "waap-certificates-v4.0.openapi.yaml"
-METHODS = {"get", "put", "post", "delete"}
+METHODS = {"get", "put", "post", "patch", "delete"}
 # What no key is needed for; everything else is secured.
 PUBLIC = {
     "/healthz",

@@ -83,9 +83,7 @@ def test_any_input_for_a_configuration_that_exists_is_answered_as_the_contract_s
 
 @of_an_entry.parametrize()
 @bounded
-def test_any_input_for_an_entry_that_exists_is_answered_as_the_contract_says(
-    case: Case[Any], with_entry: API
-) -> None:
+def test_any_input_for_an_entry_that_exists_is_answered_as_the_contract_says(case: Case[Any], with_entry: API) -> None:
     check(case, with_entry)
 
 

@@ -104,9 +104,7 @@ def refuse(tx: UnitOfWork, operation_id: OperationID) -> Operation:
     """Fail the operation for good; nobody was promised anything, so the entry goes."""
     operation = tx.operations.find(operation_id)
     assert operation is not None
-    failed = replace(
-        operation, state=OperationState.FAILED, problem=REFUSAL, updated_at=FINISHED, finished_at=FINISHED
-    )
+    failed = replace(operation, state=OperationState.FAILED, problem=REFUSAL, updated_at=FINISHED, finished_at=FINISHED)
     tx.operations.update(failed)
     tx.entries.delete(operation.entry_uid)
     return failed

@@ -12,6 +12,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 BROAD_EXCEPT_ALLOWED = {
     "workflows/engine.py",  # a bug in a workflow must become a recorded failure
+    "workflows/periodic.py",  # a bug at one turn must not end the renewals for good
     "storage/group_commit.py",  # what a function raised in the writer's thread is handed to its caller
     "api/errors.py",  # a bug in a request must become a 500 with a reference
 }
@@ -75,7 +76,5 @@ def test_the_error_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
     from certorbit import errors
 
     drawn = set(re.findall(r"\b[A-Z][A-Za-z]+\b", (errors.__doc__ or "").split("A subclass")[0]))
-    defined = {
-        name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)
-    }
+    defined = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
     assert defined <= drawn, defined - drawn

@@ -211,9 +211,7 @@ async def test_an_issued_chain_is_found_by_its_order(store: SQLStore) -> None:
 async def test_an_order_and_a_serial_are_issued_once(store: SQLStore, order_url: str, serial: str) -> None:
     await store.write(lambda tx: tx.authorities.add_issued("o/1", serial="0a", chain_pem="chain", not_after=NOW))
     with pytest.raises(LostRace):
-        await store.write(
-            lambda tx: tx.authorities.add_issued(order_url, serial=serial, chain_pem="x", not_after=NOW)
-        )
+        await store.write(lambda tx: tx.authorities.add_issued(order_url, serial=serial, chain_pem="x", not_after=NOW))
 
 
 async def test_revoked_serials_are_listed_in_order_with_their_first_reason(store: SQLStore) -> None:

@@ -56,8 +56,7 @@ def test_migrating_again_changes_nothing(database_url: str) -> None:
 
 def test_five_processes_may_start_at_once(empty_database_url: str) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-c", MIGRATE, empty_database_url], stderr=subprocess.PIPE)
-        for _ in range(5)
+        subprocess.Popen([sys.executable, "-c", MIGRATE, empty_database_url], stderr=subprocess.PIPE) for _ in range(5)
     ]
     outcomes = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
     assert outcomes == [(b"", 0)] * 5

@@ -59,9 +59,7 @@ class OutOfCheeseError(Exception):
 @pytest.mark.parametrize(
     "error", [NotFound("no"), OutOfCheeseError(), KeyboardInterrupt()], ids=["ours", "any", "base"]
 )
-async def test_an_exception_rolls_everything_back_and_comes_out_as_it_is(
-    prod: SQLStore, error: BaseException
-) -> None:
+async def test_an_exception_rolls_everything_back_and_comes_out_as_it_is(prod: SQLStore, error: BaseException) -> None:
     def work(tx: UnitOfWork) -> None:
         tx.entries.add(make_entry("shop"))
         tx.operations.add(make_operation("o1"))

@@ -32,10 +32,13 @@ class OrdersOnly:
         self.asked: list[str] = []
         self.is_asked = asyncio.Event()
 
+    async def check_names(self, identifiers: Sequence[object]) -> None:
+        """Every name is fine."""
+
     async def find_orders(self, identifiers: Sequence[object]) -> list[str]:
         return []
 
-    async def place_order(self, identifiers: Sequence[object]) -> str:
+    async def place_order(self, identifiers: Sequence[object], *, replaces: str | None = None) -> str:
         url = f"https://ca.example.test/order/{len(self.asked)}"
         self.asked.append(url)
         self.is_asked.set()
@@ -54,11 +57,14 @@ def make_attempt(store: SQLStore) -> Callable[[OrdersOnly], Attempt]:
         return Attempt(
             operation_id=OPERATION,
             number=1,
+            kind=OperationKind.ISSUE,
+            identifiers=("www.example.com",),
             issuer=cast("Issuer", cast("Any", issuer)),
             store=store,
             keyring=keyring,
             clock=SystemClock(),
             key_type=KeyType.ECDSA_P256,
+            reuse_key=False,
             new_id=lambda: f"id-{next(numbers)}",
         )
 

@@ -1,14 +1,18 @@
 """docs/settings.md says what the code says."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 
-from certorbit.settings import InternalCASettings, IssuanceSettings, IssuerSettings, Settings
+from certorbit.settings import ConfigurationSettings, InternalCASettings, IssuanceSettings, IssuerSettings, Settings
+from certorbit.solver_settings import SolverSettings
 
 ROOT = Path(__file__).resolve().parents[2]
+SOLVERS = get_args(get_args(SolverSettings)[0])
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +29,18 @@ def test_the_document_is_what_the_script_makes(settings_doc: ModuleType) -> None
     assert (ROOT / "docs" / "settings.md").read_text() == settings_doc.render(), "stale: run `make docs`"
 
 
-@pytest.mark.parametrize("model", [Settings, IssuanceSettings, InternalCASettings, IssuerSettings])
+@pytest.mark.parametrize(
+    "model", [Settings, IssuanceSettings, ConfigurationSettings, InternalCASettings, IssuerSettings, *SOLVERS]
+)
 def test_every_setting_has_a_description_and_a_row(model: type, settings_doc: ModuleType) -> None:
     text = settings_doc.render()
     for name, field in model.model_fields.items():
         if settings_doc.part_of(field) is not None:
             assert f"## `[{name}]`" in text
-        elif name == "issuers":
-            assert "## `[[issuers]]`" in text
+        elif name == "configurations":
+            assert "## `[configurations.<id>]`" in text
+        elif model is Settings and name in {"issuers", "solvers"}:
+            assert f"## `[[{name}]]`" in text
         else:
             assert field.description, f"{model.__name__}.{name} has no description"
             assert f"| `{name}` |" in text
@@ -49,3 +57,12 @@ def test_the_example_of_a_settings_file_is_accepted(
 
     assert settings.issuance.wait == 15
     assert [issuer.name for issuer in settings.all_issuers()] == ["letsencrypt"]
+
+
+def test_the_examples_of_solvers_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "dns-01.md").read_text(), flags=re.DOTALL)
+    assert len(examples) >= 5
+    for example in examples:
+        (tmp_path / "certorbit.toml").write_text(example)
+        assert Settings().solvers

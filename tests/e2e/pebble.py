@@ -133,6 +133,7 @@ def start_pebble(
     orders_per_page: int = 100,
     http01_port: int | None = None,
     blocked_names: Sequence[str] = ("blocked.example",),
+    dns_server: str = "",
     environment: dict[str, str] | None = None,
 ) -> Pebble:
     """Start both programs and return when both answer.
@@ -144,6 +145,7 @@ def start_pebble(
         authz_reuse: percentage of valid authorizations that are used again.
         sleep: validate after a random pause of up to 15 s, as Pebble does by default.
         http01_port: where Pebble looks for HTTP-01 answers; None: a free port.
+        dns_server: what Pebble asks instead of challtestsrv, as address:port.
     """
     require_program("pebble")
     require_program("pebble-challtestsrv")
@@ -167,7 +169,7 @@ def start_pebble(
         **(environment or {}),
     }
     for turn in range(1, MOST_STARTS + 1):
-        pebble = _start(directory, config=config, settings=settings)
+        pebble = _start(directory, config=config, settings=settings, dns_server=dns_server)
         try:
             _wait_until_ready(pebble)
         except BaseException as error:
@@ -179,7 +181,7 @@ def start_pebble(
     raise AssertionError("the last turn returns or raises")
 
 
-def _start(directory: Path, *, config: dict[str, object], settings: dict[str, str]) -> Pebble:
+def _start(directory: Path, *, config: dict[str, object], settings: dict[str, str], dns_server: str) -> Pebble:
     """Start both programs on fresh ports."""
     listen, management, tls, dns, dns_management = (free_port() for _ in range(5))
     ports = {
@@ -201,7 +203,7 @@ def _start(directory: Path, *, config: dict[str, object], settings: dict[str, st
         "-defaultIPv6",
         "",
     ]
-    arguments = ["-config", str(directory / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns}", "-strict"]
+    arguments = ["-config", str(directory / "pebble.json"), "-dnsserver", dns_server or f"127.0.0.1:{dns}", "-strict"]
     processes = [
         _launch([require_program("pebble-challtestsrv"), *dns_arguments], log=directory / "dns.log", settings={}),
         _launch([require_program("pebble"), *arguments], log=directory / "pebble.log", settings=settings),

@@ -187,7 +187,9 @@ async def test_a_wildcard_without_dns01_is_refused_in_words(pebble: Pebble, make
     issuer = make_issuer(pebble)
     assert not issuer.can_issue_wildcards
     url = await issuer.place_order(normalise_identifiers(["*.wild.example.com"]))
-    with pytest.raises(ChallengeFailed, match=r"\*\.wild\.example\.com.*the CA offers dns-01, our solvers: http-01"):
+    with pytest.raises(
+        ChallengeFailed, match=r"\*\.wild\.example\.com.*the CA offers dns-01, our solvers for it: none"
+    ):
         await issuer.prove(url)
 
 

@@ -20,9 +20,7 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def assert_promised(
-    client: Client, entry_id: str, *, says: str, least_pause: timedelta = MINUTE
-) -> dict[str, object]:
+def assert_promised(client: Client, entry_id: str, *, says: str, least_pause: timedelta = MINUTE) -> dict[str, object]:
     """Fail unless the entry is there without a certificate and its operation says why and until when it waits."""
     entry = client.certificate(entry_id).json
     assert (entry["cert_body"], entry["private_key"], entry["expires"]) == ("", "", None)
@@ -155,9 +153,7 @@ def test_a_chain_for_another_key_is_no_certificate(odd_site: OddSite) -> None:
     assert problem["type"] == "BadIssue"
 
 
-def test_a_ca_that_wants_an_account_binding_says_so_and_gets_it(
-    deploy: NewDeployment, new_pebble: StartPebble
-) -> None:
+def test_a_ca_that_wants_an_account_binding_says_so_and_gets_it(deploy: NewDeployment, new_pebble: StartPebble) -> None:
     pebble = new_pebble(eab=True)
     without = deploy(pebble_environment(pebble))
     client = without.serve(http01_port=pebble.http01_port).client

@@ -56,6 +56,11 @@ CASES = [
         ("eab_kid and eab_hmac_key go together",),
         id="half-a-binding",
     ),
+    pytest.param(
+        {"CERTORBIT_CONFIGURATIONS": '{"prod": {"issuers": ["zerossl"]}}'},
+        ("configurations.prod", "no issuer named 'zerossl'; there are internal"),
+        id="issuer-of-a-configuration",
+    ),
     pytest.param({"CERTORBIT_DATABASE_URL": f"mysql://u:{PASSWORD}@h/n"}, ("database_url", "mysql"), id="database"),
     pytest.param({"CERTORBIT_DATABASE_URL": PASSWORD}, ("database_url is no URL",), id="database-no-url"),
     pytest.param(

@@ -36,9 +36,7 @@ class FakeClock:
         self._sleepers.append((self._now + timedelta(seconds=seconds), waker))
         await waker
 
-    def advance(
-        self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0
-    ) -> datetime:
+    def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0) -> datetime:
         """Move the clock and wake those whose time has come, the earliest first. Returns the new instant."""
         self._now += timedelta(seconds=seconds, minutes=minutes, hours=hours, days=days)
         due = sorted((s for s in self._sleepers if s[0] <= self._now), key=lambda sleeper: sleeper[0])

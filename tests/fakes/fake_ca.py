@@ -45,7 +45,9 @@ HANG_UP_AFTERWARDS = Say(hang_up=True, then_as_usual=True)
 
 class FakeCA:
     """Use as `async with FakeCA() as ca`. Doors: directory, nonce, new-account, account, orders, new-order, order,
-    authz, challenge, finalize, cert, revoke.
+    authz, challenge, finalize, cert, revoke, renewal-info.
+
+    It stands in for a CA with ARI (RFC 9773) after `offer_renewal_info`: then it also takes a `replaces` once.
 
     judge: says of an identifier why it can't be validated (a problem's members), or None.
     """
@@ -64,6 +66,9 @@ class FakeCA:
         self.orders: dict[str, dict[str, Any]] = {}
         self.authorizations: dict[str, dict[str, Any]] = {}
         self.chains = [ChainMaker(name) for name in chains]
+        self.renewal_windows: dict[str, dict[str, Any]] = {}
+        self.retry_after: str | None = "21600"
+        self.replaced: set[str] = set()
         self.url = ""
         self._scripts: dict[str, deque[Say]] = defaultdict(deque)
         self._nonces: set[str] = set()
@@ -83,6 +88,11 @@ class FakeCA:
         """Let whatever is undecided be decided after so many more polls."""
         self.polls_before_decision = polls
         self._polls.clear()
+
+    def offer_renewal_info(self, cert_id: str, *, start: str, end: str, **more: object) -> None:
+        """Suggest a window for a certificate; `more`: further members of the object. The directory shows the door."""
+        self.more_doors["renewalInfo"] = f"{self.url}/renewal-info"
+        self.renewal_windows[cert_id] = {"suggestedWindow": {"start": start, "end": end}, **more}
 
     def count(self, door: str) -> int:
         """Return how often the door was visited."""
@@ -127,6 +137,9 @@ class FakeCA:
             return Say(200, self._directory())
         if door == "nonce":
             return Say()
+        if door == "renewal-info":
+            assert request.method == "GET", "RFC 9773 §4.1"
+            return self._renewal_info(request.match_info["rest"].removeprefix("/"))
         body = await request.json()
         header = json.loads(decode_base64url(body["protected"]))
         payload = json.loads(decode_base64url(body["payload"])) if body["payload"] else None
@@ -140,6 +153,12 @@ class FakeCA:
     def _directory(self) -> dict[str, Any]:
         doors = {"newNonce": "nonce", "newAccount": "new-account", "newOrder": "new-order", "revokeCert": "revoke"}
         return {name: f"{self.url}/{door}" for name, door in doors.items()} | self.more_doors | {"meta": self.meta}
+
+    def _renewal_info(self, cert_id: str) -> Say:
+        if cert_id not in self.renewal_windows:
+            return problem(404, "malformed", "no such certificate")
+        headers = {"Retry-After": self.retry_after} if self.retry_after is not None else {}
+        return Say(200, self.renewal_windows[cert_id], headers)
 
     def _check(self, request: web.Request, header: dict[str, Any], body: dict[str, str]) -> Say | None:
         assert request.headers["Content-Type"] == "application/jose+json"
@@ -201,6 +220,10 @@ class FakeCA:
         return Say(200, {"orders": urls[(number - 1) * 2 : number * 2]}, more if number * 2 < len(urls) else {})
 
     def _on_new_order(self, _: str, payload: dict[str, Any], header: dict[str, Any]) -> Say:
+        if (predecessor := payload.get("replaces")) in self.replaced:
+            return problem(409, "alreadyReplaced", "it has a successor")
+        if predecessor is not None:
+            self.replaced.add(predecessor)
         key = self._next()
         authorizations: list[str] = []
         for number, identifier in enumerate(payload["identifiers"]):

@@ -46,6 +46,7 @@ class ChainMaker:
             .not_valid_before(NOT_BEFORE)
             .not_valid_after(NOT_BEFORE + timedelta(days=3650))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if san is not None:
             builder = builder.add_extension(san, critical=True)

@@ -16,11 +16,13 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from certorbit.model.ca_limits import NO_LIMITS, LimitPolicy
 from certorbit.model.commands import Generate
 from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, Side
 from certorbit.model.identifiers import Identifier, normalise_identifiers
 from certorbit.model.material import KeyType
 from certorbit.model.operation import Operation, OperationID
+from certorbit.model.renewal import RenewalInfo
 from certorbit.ports.store import Job, UnitOfWork
 from certorbit.services import certificates
 from certorbit.storage import SQLStore, make_engine
@@ -101,6 +103,9 @@ class ScriptedIssuer:
     directory = "https://ca.example/dir"
     can_issue_wildcards = False
 
+    def covers(self, identifier: Identifier) -> bool:
+        return not identifier.is_wildcard
+
     def __init__(self) -> None:
         self.orders: dict[str, ScriptedOrder] = {}
         self.calls: list[str] = []
@@ -110,6 +115,11 @@ class ScriptedIssuer:
         self.script: dict[str, deque[Exception | None]] = {}
         self.faults: dict[str, Exception] = {}
         self.afterwards: dict[str, Exception] = {}
+
+    async def check_names(self, identifiers: Sequence[Identifier]) -> None:
+        said = self.script["check_names"].popleft() if self.script.get("check_names") else None
+        if said is not None:
+            raise said
 
     async def find_orders(self, identifiers: Sequence[Identifier]) -> Sequence[str]:
         self._begin("find_orders")
@@ -151,6 +161,9 @@ class ScriptedIssuer:
 
     async def revoke(self, chain_pem: str, *, reason: int) -> None:
         raise AssertionError("issuance revokes nothing")
+
+    async def renewal_info(self, chain_pem: str, *, previous: RenewalInfo | None) -> RenewalInfo | None:
+        return None
 
     async def close(self) -> None:
         return
@@ -244,6 +257,7 @@ class Lab:
     jobs: dict[str, Job]
     recorded: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     woken: list[OperationID] = field(default_factory=list)
+    limits: LimitPolicy = NO_LIMITS
 
     def __post_init__(self) -> None:
         numbers = count(1)
@@ -258,6 +272,8 @@ class Lab:
             clock=self.clock,
             chance=FakeChance(0.0),
             key_type=KeyType.ECDSA_P256,
+            reuse_key=False,
+            limits=self.limits,
             new_id=self.new_id,
             wake=self.woken.append,
             slots=asyncio.Semaphore(1),
@@ -337,7 +353,7 @@ async def make_lab(path: Path, *, template: Path, death: Death | None = None, na
     now = clock.now()
     await store.write(lambda tx: tx.configurations.add(Configuration(PROD, "", 1, now)))
     accepted = await store.write(
-        lambda tx: certificates.generate(tx, command, now=now, new_id=lambda: next(ids), can_issue_wildcards=False)
+        lambda tx: certificates.generate(tx, command, now=now, new_id=lambda: next(ids), covers=lambda _: True)
     )
     assert accepted.operation is not None
     death = death or Death()

@@ -129,9 +129,7 @@ async def test_only_the_owner_of_a_workflow_records(empty_database_url: str) -> 
 
     def checkpoint(operation: str, *, owner: str = "token", place: int = 1, finished_ms: int = 2) -> Checkpoint:
         call = Call(f"{operation}.1", owner, operation, 1)
-        return Checkpoint(
-            call=call, place=place, name="step", outcome='{"a":1}', started_ms=1, finished_ms=finished_ms
-        )
+        return Checkpoint(call=call, place=place, name="step", outcome='{"a":1}', started_ms=1, finished_ms=finished_ms)
 
     recorder = Recorder(pool)
     batch = [checkpoint("op", owner="late"), checkpoint("op"), checkpoint("gone"), checkpoint("other", place=2)]

@@ -94,9 +94,7 @@ async def test_a_final_refusal_that_nobody_was_promised_anything_of_deletes_the_
     "error",
     [
         REFUSED,
-        ChallengeFailed(
-            "bad.", type="urn:ietf:params:acme:error:dns", detail="x", subproblems={"example.com": "dns"}
-        ),
+        ChallengeFailed("bad.", type="urn:ietf:params:acme:error:dns", detail="x", subproblems={"example.com": "dns"}),
         AccountProblem("Bind.", type="urn:ietf:params:acme:error:externalAccountRequired", detail="bind"),
     ],
     ids=lambda error: type(error).__name__,

@@ -13,6 +13,7 @@ class Directory:
     """The URLs that we use, checked, and the CA's metadata.
 
     renewal_info: "" if the CA has no ARI (RFC 9773 §4).
+    caa_identities: the names by which CAA records allow this CA to issue; none if it doesn't say (RFC 8555 §7.1.1).
     profiles: what the CA says of each profile, by name (draft-ietf-acme-profiles §3).
     """
 
@@ -21,6 +22,7 @@ class Directory:
     new_order: str
     revoke_cert: str
     renewal_info: str
+    caa_identities: tuple[str, ...]
     profiles: Mapping[str, str]
 
 
@@ -33,12 +35,16 @@ def read_directory(answer: Answer) -> Directory:
     value = answer.read_object()
     meta = value.get("meta")
     profiles = meta.get("profiles") if isinstance(meta, dict) else None
+    identities = meta.get("caaIdentities") if isinstance(meta, dict) else None
     return Directory(
         new_nonce=_url(value, "newNonce", answer),
         new_account=_url(value, "newAccount", answer),
         new_order=_url(value, "newOrder", answer),
         revoke_cert=_url(value, "revokeCert", answer),
         renewal_info=_url(value, "renewalInfo", answer) if "renewalInfo" in value else "",
+        caa_identities=tuple(clean(name, longest=253).lower() for name in identities if isinstance(name, str))
+        if isinstance(identities, list)
+        else (),
         profiles={clean(name, longest=64): clean(str(text)) for name, text in profiles.items()}
         if isinstance(profiles, dict)
         else {},

@@ -69,6 +69,14 @@ class Exchange:
             self._directory_read_at = self._clock.now()
             return self._directory
 
+    async def get(self, url: str, *, about: About) -> Answer:
+        """Send a request that is not signed (RFC 9773 §4.1) and return the successful answer.
+
+        Raises:
+            Unreachable, IssuerRefused and its kinds: `problems.error_from`.
+        """
+        return await self._persist(lambda: self._send("GET", url, about=about))
+
     async def post(
         self,
         url: str,

@@ -3,23 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import structlog
+
 from certorbit.acme.account import AccountDoor
+from certorbit.acme.caa import CAALookup, check_caa
 from certorbit.acme.chains import leaf_der
 from certorbit.acme.exchange import Exchange
 from certorbit.acme.jws import encode_base64url
 from certorbit.acme.order import OrderDesk
 from certorbit.acme.problems import About, ProblemType
-from certorbit.acme.proving import Prover
+from certorbit.acme.proving import DNS_01, Prover
+from certorbit.acme.renewal_info import RenewalInfoDoor
 from certorbit.acme.resources import Status
 from certorbit.acme.transport import Transport
 from certorbit.clock import Chance, Clock
-from certorbit.errors import BadMaterial, IssuerRefused
+from certorbit.errors import BadMaterial, IssuerRefused, Unreachable
 from certorbit.model.backoff import Poll
 from certorbit.model.identifiers import Identifier
+from certorbit.model.renewal import RenewalInfo
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.solver import Solver
 from certorbit.ports.store import Store
 from certorbit.settings import IssuerSettings
+
+log = structlog.get_logger(__name__)
 
 MOST_SECONDS = 300.0  # ours: how long a CA may take to validate, and to issue
 
@@ -29,6 +36,7 @@ class ACMEIssuer:
 
     Args:
         solvers: in order of preference.
+        caa: where CAA records are looked up before an order; None: they are not.
         max_requests_in_flight: also the number of connections; Debian's Pebble wedges above 16.
         limit_seconds: the longest wait for the validation, and again for the certificate.
 
@@ -43,13 +51,15 @@ class ACMEIssuer:
         store: Store,
         keyring: Keyring,
         solvers: Sequence[Solver],
+        caa: CAALookup | None = None,
         clock: Clock,
         chance: Chance,
         max_requests_in_flight: int = 100,
         limit_seconds: float = MOST_SECONDS,
     ) -> None:
         self._settings = settings
-        self._can_issue_wildcards = any(solver.challenge_type == "dns-01" for solver in solvers)
+        self._solvers = solvers
+        self._caa = caa
         self._transport = Transport(
             ca=settings.name,
             directory=settings.directory,
@@ -64,6 +74,7 @@ class ACMEIssuer:
             max_requests_in_flight=max_requests_in_flight,
         )
         self._account = AccountDoor(self._exchange, settings=settings, store=store, keyring=keyring, clock=clock)
+        self._renewal_info = RenewalInfoDoor(self._exchange, ca=settings.name, clock=clock, chance=chance)
         policy = Poll(limit=limit_seconds)
         self._orders = OrderDesk(
             self._exchange, self._account, settings=settings, clock=clock, chance=chance, policy=policy
@@ -82,7 +93,21 @@ class ACMEIssuer:
 
     @property
     def can_issue_wildcards(self) -> bool:
-        return self._can_issue_wildcards
+        return any(solver.challenge_type == DNS_01 for solver in self._solvers)
+
+    def covers(self, identifier: Identifier) -> bool:
+        name = replace(identifier, value=identifier.value.removeprefix("*."))
+        return any(solver.covers(name, is_wildcard=identifier.is_wildcard) for solver in self._solvers)
+
+    async def check_names(self, identifiers: Sequence[Identifier]) -> None:
+        if self._caa is None:
+            return
+        try:
+            directory = await self._exchange.directory()
+        except Unreachable as error:  # newOrder will say so, and count as an attempt at it
+            log.info("caa.not_checked", issuer=self.name, message=error.message)
+            return
+        await check_caa(identifiers, ca=self.name, ca_names=directory.caa_identities, lookup=self._caa)
 
     async def find_orders(self, identifiers: Sequence[Identifier]) -> Sequence[str]:
         return await self._orders.find(identifiers)
@@ -100,14 +125,19 @@ class ACMEIssuer:
         return await self._orders.place(identifiers, replaces=replaces)
 
     async def prove(self, order_url: str) -> None:
+        is_resumed = not self._orders.has_kept(order_url)
         order = await self._orders.look(order_url)
         if order.status in {Status.READY, Status.PROCESSING, Status.VALID}:
+            if is_resumed:
+                await self._prover.clean_up_after(order)
             return
         self._orders.forget(order_url)  # whatever comes, it will not be pending any more
         if order.status is not Status.PENDING:
+            if is_resumed:
+                await self._prover.clean_up_after(order)
             await self._prover.explain(order)
             raise self._orders.lost(order)
-        await self._prover.prove(order)
+        await self._prover.prove(order, is_resumed=is_resumed)
         # RFC 8555 §7.1.6: with all authorizations valid the order is ready. Should the CA think otherwise, it says so
         # when it is asked to finalise.
         self._orders.keep(replace(order, status=Status.READY))
@@ -134,6 +164,9 @@ class ACMEIssuer:
         except IssuerRefused as refused:
             if refused.type != ProblemType.ALREADY_REVOKED:
                 raise
+
+    async def renewal_info(self, chain_pem: str, *, previous: RenewalInfo | None) -> RenewalInfo | None:
+        return await self._renewal_info.ask(chain_pem, previous=previous)
 
     async def find_account(self) -> str | None:
         """Return the URL of the stored key's account; None if there is no key, or the CA doesn't know it."""

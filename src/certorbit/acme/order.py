@@ -86,6 +86,10 @@ class OrderDesk:
         found = [o for o in listed if o.status in {Status.PENDING, Status.READY} and set(o.identifiers) == wanted]
         return [self.keep(order).url for order in found]
 
+    def has_kept(self, url: str) -> bool:
+        """Return whether this process has followed the order from its last answer on."""
+        return url in self._kept
+
     async def look(self, url: str) -> Order:
         """Return the order as it was last answered, or as the CA has it now."""
         return self._kept.get(url) or await self.fetch(url)

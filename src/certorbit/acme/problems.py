@@ -72,6 +72,7 @@ class About(StrEnum):
     FINALISATION = "the certificate request"
     CERTIFICATE = "the certificate's download"
     REVOCATION = "the revocation"
+    RENEWAL_INFO = "the renewal information"
 
 
 _CLASSES: Mapping[str, type[IssuerRefused]] = {

@@ -25,6 +25,7 @@ from certorbit.ports.solver import Proof, Solver
 log = structlog.get_logger(__name__)
 
 NO_SOLVER = "urn:certorbit:error:noSolver"  # the CA offers no challenge that a solver of ours can answer
+DNS_01 = "dns-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Prover:
     """Brings the authorizations of orders to `valid`.
 
     Args:
-        solvers: in order of preference; the first whose challenge the CA offers is used.
+        solvers: in order of preference; the first that covers the identifier, and whose challenge the CA offers, is
+            used.
         policy: the pace of the polls, and the limit in all for one order.
     """
 
@@ -51,12 +53,16 @@ class Prover:
         self._account = account
         self._ca = ca
         self._solvers = solvers
+        self._dns_solvers = [solver for solver in solvers if solver.challenge_type == DNS_01]
         self._clock = clock
         self._chance = chance
         self._policy = policy
 
-    async def prove(self, order: Order) -> None:
+    async def prove(self, order: Order, *, is_resumed: bool = False) -> None:
         """Return when every authorization of the order is valid.
+
+        Args:
+            is_resumed: another process, or another run of this one, may have begun and left proofs behind.
 
         Raises:
             ChallengeFailed: one or more are invalid, or can't be proven by our solvers; all of them are named.
@@ -64,15 +70,28 @@ class Prover:
             Unreachable: the CA did not decide within the limit.
         """
         authorizations = await self._fetch_all(order)
-        self._check(authorizations)
         signer = await self._account.signer()
+        if is_resumed:
+            await self._clean_up(self._left_behind(authorizations, signer.key.thumbprint))
+        self._check(authorizations)
         claims = self._choose([a for a in authorizations if a.status is Status.PENDING], signer.key.thumbprint)
         try:
-            for solver, proofs in _by_solver(claims):
-                await solver.present(proofs)
+            await gather_all(solver.present(proofs) for solver, proofs in _by_solver(claims))
             self._check(await gather_all(map(self._validate, claims)))
         finally:
             await self._clean_up(claims)
+
+    async def clean_up_after(self, order: Order) -> None:
+        """Take away the proofs that a run which died may have left behind. Raises nothing of the CA's or solvers'."""
+        if not self._dns_solvers:
+            return
+        try:
+            authorizations = await self._fetch_all(order)
+            signer = await self._account.signer()
+        except CertorbitError as error:
+            log.warning("acme.clean_up_failed", issuer=self._ca, order_url=order.url, message=error.message)
+            return
+        await self._clean_up(self._left_behind(authorizations, signer.key.thumbprint))
 
     async def explain(self, order: Order) -> None:
         """Raise what is wrong with the authorizations of an invalid order; return if nothing is."""
@@ -90,18 +109,30 @@ class Prover:
         problems: dict[str, ProblemDocument] = {}
         for authorization in authorizations:
             offered = {challenge.type: challenge for challenge in authorization.challenges if challenge.token}
-            solver = next((solver for solver in self._solvers if solver.challenge_type in offered), None)
+            able = [solver for solver in self._solvers if _covers(solver, authorization)]
+            solver = next((solver for solver in able if solver.challenge_type in offered), None)
             if solver is None:
-                ours = ", ".join(solver.challenge_type for solver in self._solvers) or "none"
-                detail = f"the CA offers {', '.join(sorted(offered)) or 'no challenge'}, our solvers: {ours}"
+                ours = ", ".join(dict.fromkeys(solver.challenge_type for solver in able)) or "none"
+                detail = f"the CA offers {', '.join(sorted(offered)) or 'no challenge'}, our solvers for it: {ours}"
                 problems[authorization.name] = ProblemDocument(NO_SOLVER, detail)
                 continue
-            challenge = offered[solver.challenge_type]
-            # RFC 8555 §8.1: the key authorization is the token and the account key's thumbprint.
-            proof = Proof(authorization.identifier, challenge.token, f"{challenge.token}.{thumbprint}")
-            claims.append(_Claim(authorization, challenge, solver, proof))
+            claims.append(_claim(authorization, offered[solver.challenge_type], solver, thumbprint))
         if problems:
             raise self._failed(problems)
+        return claims
+
+    def _left_behind(self, authorizations: Sequence[Authorization], thumbprint: str) -> list[_Claim]:
+        """Return what may have been shown for authorizations that are decided.
+
+        Only DNS-01: nobody else takes its records away. A decided authorization still has the challenge that was
+        used, with its token (RFC 8555 §7.1.4).
+        """
+        claims: list[_Claim] = []
+        for authorization in authorizations:
+            used = [c for c in authorization.challenges if c.type == DNS_01 and c.token]
+            solver = next((s for s in self._dns_solvers if _covers(s, authorization)), None)
+            if authorization.status is not Status.PENDING and solver is not None:
+                claims += [_claim(authorization, challenge, solver, thumbprint) for challenge in used]
         return claims
 
     async def _validate(self, claim: _Claim) -> Authorization:
@@ -169,6 +200,16 @@ class Prover:
                 log.warning(
                     "acme.clean_up_failed", issuer=self._ca, solver=solver.challenge_type, message=error.message
                 )
+
+
+def _covers(solver: Solver, authorization: Authorization) -> bool:
+    return solver.covers(authorization.identifier, is_wildcard=authorization.is_wildcard)
+
+
+def _claim(authorization: Authorization, challenge: Challenge, solver: Solver, thumbprint: str) -> _Claim:
+    # RFC 8555 §8.1: the key authorization is the token and the account key's thumbprint.
+    proof = Proof(authorization.identifier, challenge.token, f"{challenge.token}.{thumbprint}")
+    return _Claim(authorization, challenge, solver, proof)
 
 
 def _by_solver(claims: Sequence[_Claim]) -> list[tuple[Solver, list[Proof]]]:

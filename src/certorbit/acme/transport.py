@@ -16,7 +16,6 @@ from certorbit.net.guard import AddressGuard, AddressRefused, check_ca_url
 CONNECT_SECONDS = 10.0
 TOTAL_SECONDS = 30.0
 MOST_ANSWER_BYTES = 1_048_576  # ours: a chain is 6 KB, an order of 100 names 25 KB
-_PHASES_BEFORE_SENDING = frozenset({"guard", "resolve", "connect", "TLS"})
 _HEADERS: Final = {
     # RFC 8555 §6.1: clients MUST send a User-Agent and SHOULD send Accept-Language.
     "User-Agent": f"certorbit/{version('certorbit')} aiohttp/{aiohttp.__version__}",
@@ -28,7 +27,7 @@ _HEADERS: Final = {
 
 def was_not_sent(error: Unreachable) -> bool:
     """Return whether the CA can't have received the request, so that sending it again repeats nothing."""
-    return error.phase in _PHASES_BEFORE_SENDING
+    return not error.was_sent
 
 
 class Transport:

@@ -19,6 +19,8 @@ from certorbit.api.middleware import BodyLimit, Maintenance, Observe, SecureHead
 from certorbit.api.openapi import add_openapi_routes
 from certorbit.api.operations import add_operation_routes
 from certorbit.api.parts import Parts
+from certorbit.api.renewals import add_renewal_routes
+from certorbit.api.versions import add_version_routes
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -50,6 +52,8 @@ def make_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
     add_certificate_routes(app, parts)
     add_configuration_routes(app, parts)
     add_operation_routes(app, parts)
+    add_renewal_routes(app, parts)
+    add_version_routes(app, parts)
     add_issuer_routes(app, parts)
     add_api_key_routes(app, parts, known_keys=known_keys)
     add_challenge_routes(app, parts)

@@ -10,9 +10,7 @@ from certorbit.model.identifiers import hash_identifiers
 from certorbit.model.material import PrivateKeyPEM
 
 
-def render_certificate(
-    entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | None, has_links: bool
-) -> dict[str, Any]:
+def render_certificate(entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | None, has_links: bool) -> dict[str, Any]:
     """Return the entry as the dialect's plain values, in the seed's order.
 
     key: the current version's, None for callers who may not see it. From here it goes into the answer alone.

@@ -37,7 +37,7 @@ from certorbit.errors import BadInput
 from certorbit.model.access import Principal, Right
 from certorbit.model.commands import ChangeEntry, Generate, Upload
 from certorbit.model.entry import ConfigID, Entry, EntryID, ProviderLink, Side, parse_side
-from certorbit.model.identifiers import normalise_identifiers
+from certorbit.model.identifiers import Identifier, normalise_identifiers
 from certorbit.pki.crl import read_crls
 from certorbit.pki.upload import read_upload
 from certorbit.services import certificates, export
@@ -80,9 +80,7 @@ class CertificateRoutes:
         config_id = read_config(config)
         body = await read_body(request, CertificateCreate, optional=True)
         if body.id not in {"", entry_id}:
-            raise BadInput(
-                f"id: the body says {body.id[:80]!r}, the path {entry_id!r}; leave it empty.", subject="id"
-            )
+            raise BadInput(f"id: the body says {body.id[:80]!r}, the path {entry_id!r}; leave it empty.", subject="id")
         names = [name for name in domains if name.strip()]  # `?domains=` is how some clients say 'none'
         if bool(names) == bool(body.cert_body.strip()):
             raise BadInput(
@@ -164,11 +162,12 @@ class CertificateRoutes:
             provider_links=_links_of(body),
         )
         now = parts.clock.now()
-        can_issue_wildcards = bool(parts.issuers) and parts.issuers[0].can_issue_wildcards
+
+        def covers(identifier: Identifier) -> bool:
+            return any(issuer.covers(identifier) for issuer in parts.issuers_of(config)[:1])
+
         accepted = await parts.store.write(
-            lambda tx: certificates.generate(
-                tx, command, now=now, new_id=parts.new_id, can_issue_wildcards=can_issue_wildcards
-            )
+            lambda tx: certificates.generate(tx, command, now=now, new_id=parts.new_id, covers=covers)
         )
         if accepted.operation is not None:
             await wait_for_issuance(parts, accepted.operation)

@@ -126,9 +126,7 @@ def _without_input(item: Mapping[str, object]) -> dict[str, object]:
     """Return the three fields of the contract. The others may quote the input, and that may be a private key."""
     loc = item.get("loc", ())
     return {
-        "loc": [part if isinstance(part, int) else str(part) for part in loc]
-        if isinstance(loc, tuple | list)
-        else [],
+        "loc": [part if isinstance(part, int) else str(part) for part in loc] if isinstance(loc, tuple | list) else [],
         "msg": str(item.get("msg", "")),
         "type": str(item.get("type", "")),
     }

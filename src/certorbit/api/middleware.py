@@ -174,7 +174,6 @@ class BodyLimit:
 
     def _refusal(self) -> TooLarge:
         return TooLarge(
-            f"The request body is over the limit of {self._most} bytes; send less, or raise"
-            " CERTORBIT_MAX_BODY_BYTES.",
+            f"The request body is over the limit of {self._most} bytes; send less, or raise CERTORBIT_MAX_BODY_BYTES.",
             subject="body",
         )

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 import certorbit
-from certorbit.api import schemas
+from certorbit.api import renewal_schemas, schemas
 from certorbit.api.authentication import Reader
 from certorbit.api.dialects import DIALECTS
 from certorbit.api.docs_page import render_docs
@@ -31,7 +31,15 @@ _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer <api key>`"},
 }
 # Referred to by hand-written descriptions (documentation.py), so the framework doesn't find them by itself.
-_REFERRED = (schemas.CertificateCreate, schemas.APIKeyCreate, schemas.ErrorBody, schemas.MessageBody)
+_REFERRED = (
+    schemas.CertificateCreate,
+    schemas.APIKeyCreate,
+    schemas.ErrorBody,
+    schemas.MessageBody,
+    renewal_schemas.RenewalRequest,
+    renewal_schemas.RenewalChange,
+    renewal_schemas.RevocationRequest,
+)
 
 
 def make_document(app: FastAPI, *, prefix: str, title: str) -> dict[str, Any]:
@@ -62,9 +70,7 @@ def add_openapi_routes(app: FastAPI) -> None:
     app.add_api_route("/docs", get_docs, methods=["GET"], include_in_schema=False)
     for dialect in DIALECTS:
         document = _Made(partial(make_document, app, prefix=f"{dialect.prefix}/", title=f"WAAP API {dialect.name}"))
-        app.add_api_route(
-            f"{dialect.prefix}/openapi.json", _serve(document), methods=["GET"], include_in_schema=False
-        )
+        app.add_api_route(f"{dialect.prefix}/openapi.json", _serve(document), methods=["GET"], include_in_schema=False)
 
 
 class _Made:

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from starlette.responses import Response
 
-from certorbit.api import schemas
+from certorbit.api import renewal_schemas, schemas
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
-from certorbit.api.authentication import Reader
+from certorbit.api.authentication import Reader, Writer
 from certorbit.api.documentation import SECURED, answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import LONGEST_CONFIG, IDPath
 from certorbit.model.entry import ENTRY_ID_PATTERN, ConfigID, EntryID
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem, Step
-from certorbit.services import operations
+from certorbit.services import operations, renewals
 
 PREFIX = "/api/certorbit/v1"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
@@ -60,6 +60,36 @@ class OperationRoutes:
         steps = await self.parts.steps.list_steps(operation.id, attempts=operation.attempt)
         return JSONAnswer({**render_operation(operation), "steps": [_render_step(step) for step in steps]})
 
+    async def retry_operation(self, operation_id: IDPath, _caller: Writer) -> Response:
+        """Start the next attempt of an operation that waits now"""
+        now = self.parts.clock.now()
+        operation = await self.parts.store.write(
+            lambda tx: renewals.retry_operation(tx, OperationID(operation_id), now=now)
+        )
+        return JSONAnswer({"operation": operation.id}, status_code=202)
+
+    async def cancel_operation(self, operation_id: IDPath, _caller: Writer) -> Response:
+        """Give an unfinished operation up; a first issuance takes its certificate's entry with it"""
+        now = self.parts.clock.now()
+        cancelled = await self.parts.store.write(
+            lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), now=now)
+        )
+        operation = cancelled.operation
+        rest = (
+            f"there is no certificate {operation.entry_id!r} any more."
+            if cancelled.entry_is_gone
+            else f"the certificate {operation.entry_id!r} stays as it is. If it renews automatically, that begins anew"
+            " within six hours unless you pause it."
+        )
+        return JSONAnswer(
+            {
+                "operation": operation.id,
+                "state": operation.state.value,
+                "entry_deleted": cancelled.entry_is_gone,
+                "message": f"The operation is cancelled; {rest}",
+            }
+        )
+
 
 def render_operation(operation: Operation) -> dict[str, Any]:
     """Return the operation as plain values."""
@@ -101,6 +131,26 @@ def add_operation_routes(app: FastAPI, parts: Parts) -> None:
         responses=answers_json("The operation", schemas.OperationWithSteps, 404, 422),
         response_class=Response,
         operation_id="get_operation",
+        tags=["Operations"],
+        openapi_extra=SECURED,
+    )
+    app.add_api_route(
+        f"{PREFIX}/operations/{{operation_id}}/retry",
+        routes.retry_operation,
+        methods=["POST"],
+        responses=answers_json("What was started", renewal_schemas.StartedOperation, 400, 404, 422, status=202),
+        response_class=Response,
+        operation_id="retry_operation",
+        tags=["Operations"],
+        openapi_extra=SECURED,
+    )
+    app.add_api_route(
+        f"{PREFIX}/operations/{{operation_id}}/cancel",
+        routes.cancel_operation,
+        methods=["POST"],
+        responses=answers_json("It is cancelled", renewal_schemas.CancelledOperation, 400, 404, 422),
+        response_class=Response,
+        operation_id="cancel_operation",
         tags=["Operations"],
         openapi_extra=SECURED,
     )

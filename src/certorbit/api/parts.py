@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from certorbit.clock import Clock
+from certorbit.model.failover import order_for
 from certorbit.observe.metrics import Metrics
 from certorbit.ports.authority import AuthorityDoor
 from certorbit.ports.engine import OperationWatch, StepReader
@@ -34,3 +35,9 @@ class Parts:
     authority: AuthorityDoor | None
     check_ready: Callable[[], Awaitable[None]]
     metrics: Metrics
+
+    def issuers_of(self, config: str) -> Sequence[Issuer]:
+        """Return the issuers of a configuration in order of preference."""
+        by_name = {issuer.name: issuer for issuer in self.issuers}
+        names = order_for(config, tuple(by_name), self.settings.issuers_by_configuration())
+        return [by_name[name] for name in names]

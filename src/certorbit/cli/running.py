@@ -109,7 +109,7 @@ async def _serve(settings: Settings, *, host: str, port: int, with_worker: bool)
                 print(f"The first administrator's API key (shown this once): {service.first_key}", flush=True)
             if with_worker:
                 await service.engine.launch()
-                service.housekeeping.start()
+                service.start_periodic()
             _settle_memory()
             log.info("service.starting", url=address, worker=with_worker, issuer=service.issuers[0].name)
             try:
@@ -126,7 +126,7 @@ async def _work(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await service.engine.launch()
-        service.housekeeping.start()
+        service.start_periodic()
         _settle_memory()
         log.info("worker.ready", issuer=service.issuers[0].name)
         try:
@@ -137,7 +137,7 @@ async def _work(settings: Settings) -> None:
 
 async def _stop(service: Service) -> None:
     log.info("service.stopping")
-    await service.housekeeping.stop()
+    await service.stop_periodic()
     await service.engine.stop(drain_seconds=DRAIN_SECONDS)
 
 

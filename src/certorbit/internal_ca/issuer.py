@@ -13,6 +13,7 @@ from certorbit.errors import BadMaterial, IssuerRefused, OrderLost
 from certorbit.internal_ca.authority import InternalAuthority
 from certorbit.internal_ca.request import ACME_ERROR, read_request
 from certorbit.model.identifiers import Identifier
+from certorbit.model.renewal import RenewalInfo
 from certorbit.pki.pem import read_certificates
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,12 @@ class InternalIssuer:
     @property
     def can_issue_wildcards(self) -> bool:
         return True  # nothing has to be proven to ourselves
+
+    def covers(self, identifier: Identifier) -> bool:  # noqa: ARG002 - as above; the CA's own limits come with the order
+        return True
+
+    async def check_names(self, identifiers: Sequence[Identifier]) -> None:
+        """Do nothing: CAA records are for CAs that the public trusts."""
 
     async def find_orders(self, identifiers: Sequence[Identifier]) -> Sequence[str]:  # noqa: ARG002 - the port's
         return ()  # an order without its reference is of no use, and a new one costs nothing
@@ -82,6 +89,9 @@ class InternalIssuer:
             ) from error
         await self._authority.revoke(leaf, reason=reason)
         log.info("authority.revoked", issuer=self._name, serial=format(leaf.serial_number, "x"), reason=reason)
+
+    async def renewal_info(self, chain_pem: str, *, previous: RenewalInfo | None) -> RenewalInfo | None:  # noqa: ARG002 - the port's
+        return None  # it has no ARI: it never wants its certificates back before their time
 
     async def close(self) -> None:
         """Nothing is held."""

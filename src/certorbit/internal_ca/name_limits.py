@@ -27,9 +27,7 @@ def read_subtrees(root: x509.Certificate) -> tuple[str, ...]:
         constraints = root.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
         return ()
-    return tuple(
-        subtree.value for subtree in constraints.permitted_subtrees or () if isinstance(subtree, x509.DNSName)
-    )
+    return tuple(subtree.value for subtree in constraints.permitted_subtrees or () if isinstance(subtree, x509.DNSName))
 
 
 def check_limits(identifiers: Iterable[Identifier], *, limits: Iterable[Sequence[str]]) -> None:

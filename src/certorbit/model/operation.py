@@ -1,18 +1,31 @@
 """An operation: a workflow as users see it. Attempts of one operation share its id."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
-from certorbit.errors import CertorbitError, IssuerRefused, RateLimited, RetryRule, Unreachable
+from certorbit.errors import (
+    AccountProblem,
+    BadIssue,
+    CAAForbids,
+    CertorbitError,
+    IssuerRefused,
+    RateLimited,
+    RetryRule,
+    SolverFailed,
+    Unreachable,
+)
 from certorbit.model.entry import ConfigID, EntryID, EntryUID
 
 OperationID = NewType("OperationID", str)
 
 
 class OperationKind(StrEnum):
-    ISSUE = "issue"
+    ISSUE = "issue"  # a client asked for a new certificate
+    RENEW = "renew"  # a generated certificate gets its next version (le_auto_renew)
+    REPLACE = "replace"  # an uploaded certificate gets a generated version (le_auto_replace)
+    REKEY = "rekey"  # a renewal with a new key whatever the settings say: the old one is compromised
 
 
 class OperationState(StrEnum):
@@ -41,6 +54,9 @@ class Problem:
     retry: never, backoff or at; `retry_at` is set for at.
     keeps_order: the order is as good as before (nobody answered, or we are to slow down): the next attempt goes on
         with it instead of asking for another one, because CAs count orders.
+    blames_issuer: the issuer can't or won't, for reasons of its own: another issuer may. False where the names are
+        at fault, or a new order at the same CA is the cure.
+    held: issuers that may not be asked before an instant, by their own word in this attempt or an earlier one.
     """
 
     message: str
@@ -50,6 +66,8 @@ class Problem:
     retry: RetryRule
     retry_at: datetime | None = None
     keeps_order: bool = False
+    blames_issuer: bool = False
+    held: dict[str, datetime] = field(default_factory=dict)
 
 
 def problem_from(error: CertorbitError) -> Problem:
@@ -62,7 +80,8 @@ def problem_from(error: CertorbitError) -> Problem:
         subproblems=refused.subproblems if refused else {},
         retry=error.retry.rule,
         retry_at=error.retry.at,
-        keeps_order=isinstance(error, Unreachable | RateLimited),
+        keeps_order=isinstance(error, Unreachable | RateLimited | SolverFailed),
+        blames_issuer=isinstance(error, Unreachable | RateLimited | AccountProblem | CAAForbids | BadIssue),
     )
 
 

@@ -45,6 +45,11 @@ _QUIETER = {
     "aiohttp.access": logging.CRITICAL,
     "asyncio": logging.WARNING,
     "alembic": logging.WARNING,
+    # Their debug lines hold requests to DNS providers, tokens and all.
+    "boto3": logging.WARNING,
+    "botocore": logging.WARNING,
+    "lexicon": logging.WARNING,
+    "urllib3": logging.WARNING,
 }
 
 

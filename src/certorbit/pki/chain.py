@@ -14,9 +14,7 @@ from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.pem import load_certificates, read_blocks
 from certorbit.pki.read import format_name, make_printable, read_facts
 
-CLOCK_SKEW = timedelta(
-    hours=1
-)  # a CA's clock may be ahead of ours; public CAs backdate by an hour for the same reason
+CLOCK_SKEW = timedelta(hours=1)  # a CA's clock may be ahead of ours; public CAs backdate by an hour for the same reason
 # A certificate that is over at once would be renewed at once: a loop of issuances. More can't be asked, since private
 # CAs issue for minutes.
 LEAST_LIFE = timedelta(minutes=1)

@@ -43,9 +43,7 @@ def load_own_key(key: PrivateKeyPEM) -> ServableKey:
         Broken: it can't be read, so it isn't one of ours.
     """
     try:
-        loaded = load_pem_private_key(
-            key.reveal().encode("ascii"), password=None, unsafe_skip_rsa_key_validation=True
-        )
+        loaded = load_pem_private_key(key.reveal().encode("ascii"), password=None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # No cause is chained: the foreign message might show a piece of what it read.
         raise Broken("A stored private key can't be read.") from None

@@ -117,9 +117,7 @@ def _read_san(names: x509.SubjectAlternativeName | None) -> tuple[str, ...]:
     for name in names or ():
         if isinstance(name, x509.DNSName):
             found.append(make_printable(name.value))
-        elif isinstance(name, x509.IPAddress) and isinstance(
-            name.value, ipaddress.IPv4Address | ipaddress.IPv6Address
-        ):
+        elif isinstance(name, x509.IPAddress) and isinstance(name.value, ipaddress.IPv4Address | ipaddress.IPv6Address):
             found.append(str(name.value))
     return tuple(found)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from certorbit.model.identifiers import Identifier
+from certorbit.model.renewal import RenewalInfo
 
 
 class Issuer(Protocol):
@@ -24,7 +25,22 @@ class Issuer(Protocol):
 
     @property
     def can_issue_wildcards(self) -> bool:
-        """Whether a solver for wildcards (DNS-01) is at hand, or none is needed."""
+        """Whether a solver for wildcards (DNS-01) is at hand for some zone, or none is needed."""
+        ...
+
+    def covers(self, identifier: Identifier) -> bool:
+        """Return whether there is a solver for this identifier, `*.` and all, or none is needed. Asks nobody."""
+        ...
+
+    async def check_names(self, identifiers: Sequence[Identifier]) -> None:
+        """Return unless it is certain, without asking the CA for anything that counts, that it would refuse.
+
+        Called before an order is counted and placed. Takes a few seconds at most; what can't be found out is no
+        reason to refuse.
+
+        Raises:
+            CAAForbids: the names' CAA records let other CAs issue, not this one.
+        """
         ...
 
     async def find_orders(self, identifiers: Sequence[Identifier]) -> Sequence[str]:
@@ -60,6 +76,17 @@ class Issuer(Protocol):
 
     async def revoke(self, chain_pem: str, *, reason: int) -> None:
         """Revoke the leaf. reason: RFC 5280 CRLReason number. Already revoked is success."""
+        ...
+
+    async def renewal_info(self, chain_pem: str, *, previous: RenewalInfo | None) -> RenewalInfo | None:
+        """Ask the CA when it would have the leaf renewed (ARI, RFC 9773) and return what to store in its place.
+
+        The caller asks as `model.renewal.should_ask` says (never about an expired or replaced certificate) and hands
+        over what it stored the last time, so that a window's random instant is kept.
+
+        Never raises but for cancellation: a failure is in the answer's `problem`, with the time of the next check.
+        None: there is nothing to ask, because this CA has no ARI or the certificate no CertID; store none.
+        """
         ...
 
     async def close(self) -> None:

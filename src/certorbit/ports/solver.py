@@ -22,8 +22,19 @@ class Solver(Protocol):
         """`http-01`, `dns-01`."""
         ...
 
+    def covers(self, identifier: Identifier, *, is_wildcard: bool) -> bool:
+        """Return whether this solver can prove control of the identifier; asks nobody.
+
+        identifier: as in an authorization: of a wildcard, the name without `*.` (RFC 8555 §7.1.4).
+        """
+        ...
+
     async def present(self, proofs: Sequence[Proof]) -> None:
-        """Return when all proofs can be seen by the CA. May run again with the same proofs."""
+        """Return when all proofs can be seen by the CA. May run again with the same proofs.
+
+        Raises:
+            SolverFailed: they can't be shown, or not within the solver's limit. Some may be there: clean up.
+        """
         ...
 
     async def clean_up(self, proofs: Sequence[Proof]) -> None:

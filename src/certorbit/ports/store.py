@@ -7,13 +7,17 @@ effect but through the unit of work. It does no network call and takes milliseco
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from certorbit.model.access import APIKey, APIKeyID
-from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, EntryUID, Version
+from certorbit.model.ca_limits import AccountKey, OrderKind
+from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, EntryUID, Version, VersionID
+from certorbit.model.identifier_failure import IdentifierFailure
+from certorbit.model.limits import Bucket, RuleName
 from certorbit.model.operation import Operation, OperationID, OperationState
 from certorbit.model.order import Account, Challenge, OrderID, OrderIntent
+from certorbit.model.schedule import Schedule
 
 T = TypeVar("T")
 
@@ -58,6 +62,12 @@ class Entries(Protocol):
     def update_flags(self, uid: EntryUID, *, le_auto_renew: bool, le_auto_replace: bool) -> None: ...
     def add_version(self, version: Version) -> None:
         """Insert the version and make it the entry's current one. The older versions stay."""
+
+    def list_versions(self, uid: EntryUID) -> Sequence[Version]:
+        """Return all versions of the entry, the newest first."""
+
+    def set_current(self, uid: EntryUID, version: VersionID) -> None:
+        """Make one of its versions the entry's current one. Raises LostRace if the entry is gone meanwhile."""
 
     def delete(self, uid: EntryUID) -> None:
         """Delete the entry with all of its versions."""
@@ -106,8 +116,17 @@ class OrderLedger(Protocol):
 
     def find(self, operation: OperationID, attempt: int) -> OrderIntent | None: ...
     def add(self, intent: OrderIntent) -> None: ...
-    def count_request(self, order: OrderID, *, now: datetime) -> None:
-        """Write down that newOrder is about to be sent once more: `requests` + 1 and a dated row."""
+    def count_request(self, order: OrderID, *, now: datetime, kind: OrderKind = OrderKind.NEW) -> None:
+        """Write down that newOrder is about to be sent once more: `requests` + 1 and a dated row.
+
+        kind: what the request is to the CA; says which limits the row counts against.
+        """
+
+    def recount(self, order: OrderID, kind: OrderKind) -> None:
+        """Say anew what the order's last request was to the CA, now that more is known."""
+
+    def last_request(self, order: OrderID) -> tuple[OrderKind, datetime] | None:
+        """Return what the order's last request was to the CA, and when it was sent; None: there is none."""
 
     def set_url(self, order: OrderID, url: str) -> str:
         """Store the order's URL unless it has one, and return the one that it has now.
@@ -127,6 +146,82 @@ class OrderLedger(Protocol):
 
     def known_urls(self, urls: Sequence[str]) -> set[str]:
         """Return those of the given order URLs that some intent already holds."""
+
+
+class Schedules(Protocol):
+    """Every entry's own timer (docs/renewal.md), and whose turn the sweep is."""
+
+    def find(self, entry: EntryUID) -> Schedule | None:
+        """Return the entry's schedule, a blank one if nothing was decided yet; None if there is no such entry."""
+
+    def put(self, schedule: Schedule) -> None:
+        """Write the whole schedule. Harmless if the entry is gone meanwhile."""
+
+    def look_at(self, entry: EntryUID, instant: datetime | None) -> None:
+        """Let the sweep look at the entry then; None: not any more. The rest of its schedule stays."""
+
+    def list_due(self, *, now: datetime, limit: int) -> Sequence[tuple[Entry, Schedule]]:
+        """Return entries whose `look_at` has come, the longest due first. By an index: its cost is that of the page."""
+
+    def list_planned(self, *, until: datetime, limit: int) -> Sequence[tuple[Entry, Schedule]]:
+        """Return entries with a `renew_at` up to then, the earliest first."""
+
+    def claim_sweep(self, name: str, *, now: datetime, every: timedelta) -> bool:
+        """Return True to one caller in the whole cluster per period."""
+
+
+class LimitBuckets(Protocol):
+    """The buckets of the CAs' limits. A bucket without a row is full.
+
+    Whoever is about to change buckets locks them first and then adds those that had no row and updates the others,
+    all in one transaction: of two that want the last token, the second sees what the first did.
+    """
+
+    def find(self, directory: str, subjects: Sequence[str]) -> Sequence[Bucket]:
+        """Return the rows of these subjects, of every rule: one query, one indexed look-up per subject."""
+
+    def lock(self, directory: str, subjects: Sequence[str]) -> Sequence[Bucket]:
+        """Return the same and hold the rows until the transaction ends (PostgreSQL: FOR UPDATE, in sorted order)."""
+
+    def add(self, directory: str, buckets: Sequence[Bucket]) -> None:
+        """Insert rows. Raises LostRace if one was inserted meanwhile; the repeated transaction then finds it."""
+
+    def update(self, directory: str, buckets: Sequence[Bucket]) -> None:
+        """Write rows that this transaction has locked."""
+
+    def drop(self, directory: str, rule: RuleName, subjects: Sequence[str]) -> None:
+        """Make the buckets full again."""
+
+    def delete_full(self, *, now: datetime) -> int:
+        """Delete the rows of buckets that are full and have no line. Returns how many. By an index."""
+
+
+class IdentifierFailures(Protocol):
+    """The names that fail, one row per name and account until it succeeds. Written as `LimitBuckets` is."""
+
+    def find(self, account: AccountKey, identifiers: Sequence[str]) -> Sequence[IdentifierFailure]:
+        """Return those of the names that fail at the account, by name: one query by the key."""
+
+    def lock(self, account: AccountKey, identifiers: Sequence[str]) -> Sequence[IdentifierFailure]:
+        """Return the same and hold the rows until the transaction ends."""
+
+    def list(self, *, after: tuple[str, AccountKey] | None = None, limit: int = 100) -> Sequence[IdentifierFailure]:
+        """Return all failing names, by name, directory and account. after: the last of the page before."""
+
+    def add(self, failures: Sequence[IdentifierFailure]) -> None:
+        """Insert rows. Raises LostRace if one was inserted meanwhile; the repeated transaction then finds it."""
+
+    def update(self, failures: Sequence[IdentifierFailure]) -> None:
+        """Write rows that this transaction has locked."""
+
+    def delete(self, account: AccountKey, identifiers: Sequence[str]) -> None:
+        """Forget the names at this account: they succeeded."""
+
+    def forget(self, identifiers: Sequence[str]) -> None:
+        """Forget the names at all accounts: an operator changed something, they may be tried at once."""
+
+    def delete_stale(self, *, before: datetime) -> int:
+        """Delete names whose next try was due before then and that nobody tried: no certificate has them any more."""
 
 
 class Accounts(Protocol):
@@ -213,6 +308,12 @@ class UnitOfWork(Protocol):
     def operations(self) -> Operations: ...
     @property
     def orders(self) -> OrderLedger: ...
+    @property
+    def schedules(self) -> Schedules: ...
+    @property
+    def limits(self) -> LimitBuckets: ...
+    @property
+    def failures(self) -> IdentifierFailures: ...
     @property
     def accounts(self) -> Accounts: ...
     @property

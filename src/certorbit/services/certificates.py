@@ -26,10 +26,12 @@ from certorbit.model.entry import (
     VersionID,
     key_context,
 )
+from certorbit.model.identifiers import Identifier
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Job, UnitOfWork
 from certorbit.services.input_digest import digest_generate, digest_upload
+from certorbit.services.operations import cancel
 
 PRIORITY_INTERACTIVE = 10  # engine.md: renewals have 50, housekeeping 90; unset would beat them all
 
@@ -70,9 +72,7 @@ def check_configuration(tx: UnitOfWork, config: ConfigID) -> None:
         raise NotFound(f"There is no configuration {_show(config)}.", subject="config")
 
 
-def upload(
-    tx: UnitOfWork, command: Upload, *, now: datetime, new_id: Callable[[], str], keyring: Keyring
-) -> Accepted:
+def upload(tx: UnitOfWork, command: Upload, *, now: datetime, new_id: Callable[[], str], keyring: Keyring) -> Accepted:
     """Store uploaded material as a new entry.
 
     A repeat of the same input changes nothing (contract.md: clients resend a POST after 30 s).
@@ -88,9 +88,7 @@ def upload(
         return Accepted(operation=None)
     uid, version_id = EntryUID(new_id()), VersionID(new_id())
     material = command.material
-    sealed_key = (
-        keyring.seal(material.key.reveal().encode(), context=key_context(version_id)) if material.key else None
-    )
+    sealed_key = keyring.seal(material.key.reveal().encode(), context=key_context(version_id)) if material.key else None
     version = Version(
         id=version_id,
         entry_uid=uid,
@@ -119,6 +117,8 @@ def upload(
             current=version,
         )
     )
+    if not command.side.is_ca_bundle:
+        tx.schedules.look_at(uid, now)
     tx.configurations.touch(command.config, now=now)
     return Accepted(operation=None)
 
@@ -129,7 +129,7 @@ def generate(
     *,
     now: datetime,
     new_id: Callable[[], str],
-    can_issue_wildcards: bool,
+    covers: Callable[[Identifier], bool],
 ) -> Accepted:
     """Record an entry, its operation and its workflow, all in this transaction.
 
@@ -138,7 +138,7 @@ def generate(
 
     Raises:
         NotFound, BuiltIn, EntryExists: as for `upload`.
-        BadIdentifier: a wildcard, and no DNS-01 solver. BadInput: a CA side.
+        BadIdentifier: a name that `covers` says no solver of the issuer can prove. BadInput: a CA side.
     """
     check_configuration(tx, command.config)
     digest = digest_generate(command)
@@ -150,7 +150,7 @@ def generate(
             # Its issuance failed between our two looks and took the entry with it: look again.
             raise LostRace(f"the entry {existing.id!r} went away")
         return Accepted(operation=unfinished.id if unfinished else None)
-    _check_can_generate(command, can_issue_wildcards=can_issue_wildcards)
+    _check_can_generate(command, covers=covers)
     uid, operation_id = EntryUID(new_id()), OperationID(new_id())
     identifiers = tuple(identifier.value for identifier in command.identifiers)
     tx.entries.add(
@@ -172,9 +172,7 @@ def generate(
     )
     operation = _first_attempt(command, operation_id, uid, identifiers=identifiers, now=now)
     tx.operations.add(operation)
-    tx.enqueue(
-        Job(workflow_id=operation.workflow_id, operation=operation_id, attempt=1, priority=PRIORITY_INTERACTIVE)
-    )
+    tx.enqueue(Job(workflow_id=operation.workflow_id, operation=operation_id, attempt=1, priority=PRIORITY_INTERACTIVE))
     tx.configurations.touch(command.config, now=now)
     return Accepted(operation=operation_id)
 
@@ -239,7 +237,7 @@ def change(tx: UnitOfWork, command: ChangeEntry, *, now: datetime) -> None:
         NotFound: no such configuration or entry. BuiltIn: the placeholder. BadInput: `replace` names no entry.
     """
     entry = get_entry(tx, command.config, command.id)
-    _check_not_built_in(entry.id)
+    check_not_built_in(entry.id)
     if command.replace is not None and tx.entries.find(command.config, command.replace) is None:
         raise BadInput(
             f"replace_cert_id: there is no certificate {_show(command.replace)} in configuration"
@@ -247,6 +245,7 @@ def change(tx: UnitOfWork, command: ChangeEntry, *, now: datetime) -> None:
             subject="replace_cert_id",
         )
     tx.entries.update_flags(entry.uid, le_auto_renew=command.le_auto_renew, le_auto_replace=command.le_auto_replace)
+    tx.schedules.look_at(entry.uid, now)
     tx.configurations.touch(command.config, now=now)
 
 
@@ -257,24 +256,16 @@ def delete(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, now: datetime
         NotFound: no such configuration or entry. BuiltIn: the placeholder.
     """
     entry = get_entry(tx, config, entry_id)
-    _check_not_built_in(entry.id)
+    check_not_built_in(entry.id)
     unfinished = tx.operations.lock_unfinished(entry.uid)
     if unfinished is not None:
-        _cancel(tx, unfinished, now=now)
+        cancel(tx, unfinished, now=now)
     tx.entries.delete(entry.uid)
     tx.configurations.touch(config, now=now)
 
 
-def _cancel(tx: UnitOfWork, operation: Operation, *, now: datetime) -> None:
-    """End the operation, which the caller has locked; its new key is of no more use."""
-    order = tx.orders.find(operation.id, operation.attempt)
-    if order is not None:
-        tx.orders.drop_key(order.id)
-    state = OperationState.CANCELLED
-    tx.operations.update(replace(operation, state=state, updated_at=now, finished_at=now, next_attempt_at=None))
-
-
-def _check_not_built_in(entry_id: EntryID) -> None:
+def check_not_built_in(entry_id: EntryID) -> None:
+    """Raise BuiltIn for the placeholder."""
     if entry_id == PLACEHOLDER:
         raise BuiltIn(
             f"The certificate {PLACEHOLDER!r} is built in; it can't be changed or deleted.", subject="entry_id"
@@ -282,7 +273,7 @@ def _check_not_built_in(entry_id: EntryID) -> None:
 
 
 def _check_same_input(entry: Entry, digest: str) -> None:
-    _check_not_built_in(entry.id)
+    check_not_built_in(entry.id)
     if entry.input_digest != digest:
         raise EntryExists(
             f"There is a certificate {entry.id!r} in configuration {entry.config!r} already, made from other input."
@@ -291,18 +282,27 @@ def _check_same_input(entry: Entry, digest: str) -> None:
         )
 
 
-def _check_can_generate(command: Generate, *, can_issue_wildcards: bool) -> None:
+def _check_can_generate(command: Generate, *, covers: Callable[[Identifier], bool]) -> None:
     if command.side.is_ca_bundle:
-        raise BadInput(
-            f"side: a {command.side} bundle can't be generated; upload its CA certificates.", subject="side"
-        )
-    wildcards = [identifier.value for identifier in command.identifiers if identifier.is_wildcard]
-    if wildcards and not can_issue_wildcards:
+        raise BadInput(f"side: a {command.side} bundle can't be generated; upload its CA certificates.", subject="side")
+    bare = [identifier for identifier in command.identifiers if not covers(identifier)]
+    wildcards = [identifier.value for identifier in bare if identifier.is_wildcard]
+    if wildcards:
         raise BadIdentifier(
-            f"domains: {', '.join(wildcards[:3])} needs a DNS-01 solver, and none is configured. Name the hosts one"
-            " by one, or upload the certificate.",
+            f"domains: {_list(wildcards)} needs a DNS-01 solver, and none is configured for it. Add a [[solvers]] table"
+            " for its zone (docs/dns-01.md), name the hosts one by one, or upload the certificate.",
             subject="domains",
         )
+    if bare:
+        raise BadIdentifier(
+            f"domains: no solver is configured for {_list([identifier.value for identifier in bare])}. Add a"
+            " [[solvers]] table that covers it (docs/dns-01.md).",
+            subject="domains",
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _show(text: str) -> str:

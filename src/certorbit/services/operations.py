@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from certorbit.errors import BadInput, NotFound
@@ -41,6 +42,17 @@ def get_operation(tx: UnitOfWork, operation_id: OperationID) -> Operation:
     if operation is None:
         raise NotFound(f"There is no operation {operation_id[:80]!r}.", subject="operation_id")
     return operation
+
+
+def cancel(tx: UnitOfWork, operation: Operation, *, now: datetime) -> Operation:
+    """End the operation, which the caller has locked; its new key is of no more use. What runs of it finds it ended."""
+    order = tx.orders.find(operation.id, operation.attempt)
+    if order is not None:
+        tx.orders.drop_key(order.id)
+    state = OperationState.CANCELLED
+    cancelled = replace(operation, state=state, updated_at=now, finished_at=now, next_attempt_at=None)
+    tx.operations.update(cancelled)
+    return cancelled
 
 
 def _make_cursor(last: Operation) -> str:

@@ -16,13 +16,14 @@ from certorbit.model.entry import (
     Side,
     Source,
     Version,
+    VersionID,
 )
 from certorbit.model.material import CertificateFacts
 from certorbit.storage.tables import entries, versions
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
 
-# Columns of both tables in one row, taken apart by position (`_entry`, `_version`): a list of thousands is made of
+# Columns of both tables in one row, taken apart by position (`entry_from`, `_version`): a list of thousands is made of
 # these rows, and looking each column up by its name takes longer than the query.
 _ENTRY = (
     entries.c.uid,
@@ -62,19 +63,22 @@ _VERSION = (
     versions.c.le_hash,
     versions.c.issuer_name,
 )
-_JOINED = sa.select(*_ENTRY, *_VERSION, *_FACTS).select_from(
+JOINED = sa.select(*_ENTRY, *_VERSION, *_FACTS).select_from(
     entries.outerjoin(versions, entries.c.current_version == versions.c.id)
+)
+_VERSIONS = (
+    sa.select(*_VERSION, *_FACTS)
+    .where(versions.c.entry_uid == sa.bindparam("entry_uid"))
+    .order_by(versions.c.created_at.desc(), versions.c.id)
 )
 _SIDES = {side.value: side for side in Side}
 _SOURCES = {source.value: source for source in Source}
 _UID = entries.c.uid == sa.bindparam("entry_uid")
-_FIND = _JOINED.where(entries.c.config == sa.bindparam("config"), entries.c.id == sa.bindparam("entry"))
-_GET = _JOINED.where(_UID)
-_LIST = _JOINED.where(entries.c.config == sa.bindparam("config")).order_by(entries.c.id)
+_FIND = JOINED.where(entries.c.config == sa.bindparam("config"), entries.c.id == sa.bindparam("entry"))
+_GET = JOINED.where(_UID)
+_LIST = JOINED.where(entries.c.config == sa.bindparam("config")).order_by(entries.c.id)
 _UPDATE_FLAGS = (
-    sa.update(entries)
-    .where(_UID)
-    .values(le_auto_renew=sa.bindparam("renew"), le_auto_replace=sa.bindparam("replace"))
+    sa.update(entries).where(_UID).values(le_auto_renew=sa.bindparam("renew"), le_auto_replace=sa.bindparam("replace"))
 )
 _SET_CURRENT = sa.update(entries).where(_UID).values(current_version=sa.bindparam("version"))
 
@@ -86,7 +90,7 @@ class SQLEntries:
     def list(self, config: ConfigID) -> Sequence[Entry]:
         if not is_storable(config):
             return []
-        found = [_entry(row) for row in self._transaction.execute(_LIST, {"config": config})]
+        found = [entry_from(row) for row in self._transaction.execute(_LIST, {"config": config})]
         # Not in SQL: ordered by the id alone, the rows come from the index as they are. A sort by an expression
         # carries all chains through it and takes as long as everything else together.
         return sorted(found, key=lambda entry: entry.id != PLACEHOLDER)
@@ -95,13 +99,13 @@ class SQLEntries:
         if not (is_storable(config) and is_storable(entry)):
             return None
         row = self._transaction.execute(_FIND, {"config": config, "entry": entry}).first()
-        return _entry(row) if row else None
+        return entry_from(row) if row else None
 
     def get_by_uid(self, uid: EntryUID) -> Entry | None:
         if not is_storable(uid):
             return None
         row = self._transaction.execute(_GET, {"entry_uid": uid}).first()
-        return _entry(row) if row else None
+        return entry_from(row) if row else None
 
     def add(self, entry: Entry) -> None:
         if entry.current is not None and entry.current.entry_uid != entry.uid:
@@ -119,6 +123,14 @@ class SQLEntries:
         # The entry first: its row is locked then, so it can't go before the version is there.
         self._change(_SET_CURRENT, version.entry_uid, {"version": version.id})
         self._transaction.execute(sa.insert(versions), _version_values(version))
+
+    def list_versions(self, uid: EntryUID) -> Sequence[Version]:
+        if not is_storable(uid):
+            return []
+        return [_version(tuple(row)) for row in self._transaction.execute(_VERSIONS, {"entry_uid": uid})]
+
+    def set_current(self, uid: EntryUID, version: VersionID) -> None:
+        self._change(_SET_CURRENT, uid, {"version": version})
 
     def delete(self, uid: EntryUID) -> None:
         """Delete the entry with all of its versions (the foreign key cascades). Deleting it again is harmless."""
@@ -175,8 +187,8 @@ def _version_values(version: Version) -> Mapping[str, Any]:
     }
 
 
-def _entry(row: sa.Row[Any]) -> Entry:
-    """Return the entry of a row of `_JOINED`; positional arguments follow the columns and the dataclasses' fields."""
+def entry_from(row: Sequence[Any]) -> Entry:
+    """Return the entry of a row of `JOINED`; positional arguments follow the columns and the dataclasses' fields."""
     columns: tuple[Any, ...] = tuple(row)
     uid, config, name, side, source, renew, replace, identifiers, links, crl, digest, uploaded, *version = columns
     return Entry(
@@ -201,6 +213,4 @@ def _version(columns: Sequence[Any]) -> Version:
     (version, entry_uid, created_at, source, chain_pem, sealed_key, le_hash, issuer_name, *facts) = columns
     subject, issuer, san, not_before, not_after, serial, cdp, *rest = facts
     found = CertificateFacts(subject, issuer, tuple(san), not_before, not_after, serial, tuple(cdp), *rest)
-    return Version(
-        version, entry_uid, created_at, _SOURCES[source], chain_pem, sealed_key, found, le_hash, issuer_name
-    )
+    return Version(version, entry_uid, created_at, _SOURCES[source], chain_pem, sealed_key, found, le_hash, issuer_name)

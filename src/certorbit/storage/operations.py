@@ -112,9 +112,7 @@ class SQLOperations:
         if not _can_match(config, entry):
             return 0
         statement = (
-            sa.select(sa.func.count())
-            .select_from(operations)
-            .where(*_filters(config=config, entry=entry, state=state))
+            sa.select(sa.func.count()).select_from(operations).where(*_filters(config=config, entry=entry, state=state))
         )
         return int(self._transaction.execute(statement).scalar_one())
 
@@ -159,6 +157,8 @@ def _problem_values(problem: Problem) -> Mapping[str, Any]:
         "retry": problem.retry.value,
         "retry_at": problem.retry_at.isoformat() if problem.retry_at else None,
         "keeps_order": problem.keeps_order,
+        "blames_issuer": problem.blames_issuer,
+        "held": {name: until.isoformat() for name, until in problem.held.items()},
     }
 
 
@@ -172,6 +172,9 @@ def _problem(stored: Mapping[str, Any]) -> Problem:
         retry=RetryRule(stored["retry"]),
         retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
         keeps_order=stored["keeps_order"],
+        # Rows of version 0.1.0 don't have these.
+        blames_issuer=stored.get("blames_issuer", False),
+        held={name: datetime.fromisoformat(until) for name, until in stored.get("held", {}).items()},
     )
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from certorbit.errors import Broken
+from certorbit.model.ca_limits import OrderKind
 from certorbit.model.operation import OperationID
 from certorbit.model.order import OrderID, OrderIntent
 from certorbit.storage.tables import order_intents, order_requests
@@ -19,13 +20,25 @@ _FIND = sa.select(order_intents).where(
 )
 _COUNT_UP = sa.update(order_intents).where(_ORDER).values(requests=order_intents.c.requests + 1)
 _ADD_REQUEST = sa.insert(order_requests).from_select(
-    ["order_id", "account", "identifiers_hash", "sent_at"],
+    ["order_id", "account", "identifiers_hash", "sent_at", "kind"],
     sa.select(
         order_intents.c.id,
         order_intents.c.account,
         order_intents.c.identifiers_hash,
         sa.bindparam("now", type_=order_requests.c.sent_at.type),
+        sa.bindparam("kind", type_=order_requests.c.kind.type),
     ).where(_ORDER),
+)
+_LAST = (
+    sa.select(order_requests.c.id, order_requests.c.kind, order_requests.c.sent_at)
+    .where(order_requests.c.order_id == sa.bindparam("intent_id"))
+    .order_by(order_requests.c.id.desc())
+    .limit(1)
+)
+_RECOUNT = (
+    sa.update(order_requests)
+    .where(order_requests.c.id == sa.bindparam("request_id"))
+    .values(kind=sa.bindparam("new_kind"))
 )
 _SET_URL = sa.update(order_intents).where(_ORDER, order_intents.c.url == "").values(url=sa.bindparam("new_url"))
 _GET_URL = sa.select(order_intents.c.url).where(_ORDER)
@@ -78,9 +91,18 @@ class SQLOrderLedger:
             },
         )
 
-    def count_request(self, order: OrderID, *, now: datetime) -> None:
+    def count_request(self, order: OrderID, *, now: datetime, kind: OrderKind = OrderKind.NEW) -> None:
         self._transaction.change_one(_COUNT_UP, {"intent_id": order}, what=f"order {order!r}")
-        self._transaction.execute(_ADD_REQUEST, {"intent_id": order, "now": now})
+        self._transaction.execute(_ADD_REQUEST, {"intent_id": order, "now": now, "kind": kind.value})
+
+    def last_request(self, order: OrderID) -> tuple[OrderKind, datetime] | None:
+        row = self._transaction.execute(_LAST, {"intent_id": order}).first()
+        return (OrderKind(row.kind), row.sent_at) if row else None
+
+    def recount(self, order: OrderID, kind: OrderKind) -> None:
+        row = self._transaction.execute(_LAST, {"intent_id": order}).first()
+        if row is not None:
+            self._transaction.execute(_RECOUNT, {"request_id": row.id, "new_kind": kind.value})
 
     def set_url(self, order: OrderID, url: str) -> str:
         self._transaction.execute(_SET_URL, {"intent_id": order, "new_url": url})
@@ -91,9 +113,7 @@ class SQLOrderLedger:
 
     def carry_over(self, order: OrderID, *, attempt: int) -> None:
         """Make it a later attempt's order. Raises LostRace if that attempt has one of its own already."""
-        self._transaction.change_one(
-            _CARRY_OVER, {"intent_id": order, "new_attempt": attempt}, what=f"order {order!r}"
-        )
+        self._transaction.change_one(_CARRY_OVER, {"intent_id": order, "new_attempt": attempt}, what=f"order {order!r}")
 
     def drop_key(self, order: OrderID) -> None:
         self._transaction.change_one(_DROP_KEY, {"intent_id": order}, what=f"order {order!r}")

@@ -53,7 +53,7 @@ entries = sa.Table(
     sa.Column("uploaded", UTCDateTime, nullable=False),
     # No foreign key: entry and version would point at each other. `Entries.add_version` writes both.
     _text("current_version", nullable=True),
-    sa.Column("due_at", UTCDateTime, nullable=True, index=True),  # when renewal is due; None: nothing is due
+    sa.Column("due_at", UTCDateTime, nullable=True, index=True),  # when the sweep looks next; None: never
     sa.UniqueConstraint("config", "id"),
 )
 
@@ -81,6 +81,27 @@ versions = sa.Table(
     _text("key_algorithm"),
     _text("authority_key_id"),
     sa.Column("is_ca", sa.Boolean, nullable=False),
+)
+
+# What was decided at the last look; `entries.due_at` says when the next one is.
+renewals = sa.Table(
+    "renewals",
+    metadata,
+    sa.Column("entry_uid", StoredText, sa.ForeignKey("entries.uid", ondelete="CASCADE"), primary_key=True),
+    sa.Column("renew_at", UTCDateTime, nullable=True, index=True),
+    _text("reason"),
+    sa.Column("info", JSONText, nullable=True),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    _text("issuer"),
+    sa.Column("predecessor_not_before", UTCDateTime, nullable=True),
+)
+
+# One row per periodic job of the cluster: whoever moves `next_at` on has the turn.
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    _key("name"),
+    sa.Column("next_at", UTCDateTime, nullable=False),
 )
 
 operations = sa.Table(
@@ -142,8 +163,35 @@ order_requests = sa.Table(
     _text("account"),
     _text("identifiers_hash"),
     sa.Column("sent_at", UTCDateTime, nullable=False),
+    sa.Column("kind", StoredText, nullable=False, server_default="new"),  # what it was to the CA: OrderKind
     sa.Index("ix_order_requests_account_sent_at", "account", "sent_at"),
     sa.Index("ix_order_requests_identifiers_hash_sent_at", "identifiers_hash", "sent_at"),
+)
+
+# How much of each CA's limits is used up, now; the dated rows above are the history (model/limits.py).
+limit_buckets = sa.Table(
+    "limit_buckets",
+    metadata,
+    _key("directory"),
+    _key("subject"),
+    _key("rule"),
+    sa.Column("full_at", UTCDateTime, nullable=False, index=True),
+    sa.Column("line_ends_at", UTCDateTime, nullable=False),
+)
+
+# One row per name that fails at an account, until it succeeds there.
+identifier_failures = sa.Table(
+    "identifier_failures",
+    metadata,
+    _key("identifier"),
+    _key("directory"),
+    _key("account"),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("rung", sa.Integer, nullable=False),
+    sa.Column("first_failed_at", UTCDateTime, nullable=False),
+    sa.Column("last_failed_at", UTCDateTime, nullable=False),
+    sa.Column("next_at", UTCDateTime, nullable=False),
+    sa.Column("sentence", JSONText, nullable=False),  # JSON: a CA may say anything
 )
 
 acme_accounts = sa.Table(

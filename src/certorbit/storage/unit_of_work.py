@@ -13,9 +13,12 @@ from certorbit.storage.authorities import SQLAuthorities
 from certorbit.storage.challenges import SQLChallenges
 from certorbit.storage.configurations import SQLConfigurations
 from certorbit.storage.entries import SQLEntries
+from certorbit.storage.identifier_failures import SQLIdentifierFailures
 from certorbit.storage.keyring_checks import SQLKeyringChecks
+from certorbit.storage.limits import SQLLimitBuckets
 from certorbit.storage.operations import SQLOperations
 from certorbit.storage.orders import SQLOrderLedger
+from certorbit.storage.schedules import SQLSchedules
 from certorbit.storage.transaction import Transaction
 
 # Enqueues a job through the given connection, inside its transaction (`DBOSClient.enqueue_in_transaction`).
@@ -46,6 +49,18 @@ class SQLUnitOfWork:
     @property
     def orders(self) -> SQLOrderLedger:
         return SQLOrderLedger(self._transaction)
+
+    @property
+    def limits(self) -> SQLLimitBuckets:
+        return SQLLimitBuckets(self._transaction)
+
+    @property
+    def failures(self) -> SQLIdentifierFailures:
+        return SQLIdentifierFailures(self._transaction)
+
+    @property
+    def schedules(self) -> SQLSchedules:
+        return SQLSchedules(self._transaction)
 
     @property
     def accounts(self) -> SQLAccounts:

@@ -84,9 +84,7 @@ def parse_database(url: str, *, adopt: Callable[[sa.Engine], None] = leave_alone
     if backend != "sqlite":
         raise BadInput(f"database_url: {backend} is not supported; use SQLite or PostgreSQL.", subject="database_url")
     if not (parsed.database or "").startswith("/"):
-        raise BadInput(
-            "database_url: give the SQLite file's absolute path (sqlite:////path).", subject="database_url"
-        )
+        raise BadInput("database_url: give the SQLite file's absolute path (sqlite:////path).", subject="database_url")
     return Database(parsed.set(drivername="sqlite+pysqlite"), adopt)
 
 

@@ -6,25 +6,29 @@ one never runs again.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from typing import TypeVar
 
 import structlog
 
 from certorbit.clock import Chance, Clock
 from certorbit.errors import Outside, Unreachable
 from certorbit.model.backoff import Poll
+from certorbit.model.ca_limits import NO_LIMITS, LimitPolicy
+from certorbit.model.failover import OrderByConfig, order_for
 from certorbit.model.material import KeyType
 from certorbit.model.operation import Operation, OperationID, problem_from
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.workflows import records
-from certorbit.workflows.attempt import DONE, FAILED, Attempt, Outcome
+from certorbit.workflows.attempt import BEFORE_FINALISE, DONE, FAILED, Attempt, Outcome
 from certorbit.workflows.engine import Flow
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 DATABASE_POLL = Poll(first=0.5, longest=15.0)
 
@@ -33,8 +37,9 @@ DATABASE_POLL = Poll(first=0.5, longest=15.0)
 class Issuance:
     """The issuance workflow with the parts that it works with.
 
-    issuers: in order of preference; the first one issues.
+    issuers: in order of preference; the first one issues. by_config: where it is another one (`failover.order_for`).
     wake: called when an operation came to an end or to a pause, so that waiting requests look at once.
+    reuse_key: a renewal keeps the predecessor's key instead of making a new one.
     slots: how many orders may be worked on at once in this process. The engine takes more workflows than that from
         its queue, so that others go on while one waits for its checkpoint, or for the queue's next poll.
     """
@@ -42,9 +47,12 @@ class Issuance:
     store: Store
     keyring: Keyring
     issuers: Sequence[Issuer]
+    by_config: OrderByConfig = field(default_factory=dict)
     clock: Clock
     chance: Chance
     key_type: KeyType
+    reuse_key: bool
+    limits: LimitPolicy = NO_LIMITS
     new_id: Callable[[], str]
     wake: Callable[[OperationID], None]
     slots: asyncio.Semaphore
@@ -56,48 +64,80 @@ class Issuance:
             self.wake(operation_id)
 
     async def _take_steps(self, flow: Flow, operation_id: OperationID, attempt: int) -> None:
+        look = partial(self.store.read, lambda tx: tx.operations.find(operation_id))
+        operation: Operation | None = await self._insist("begin", look)
+        if operation is None:
+            return
+        issuer = self._find_issuer(operation)
         steps = Attempt(
             operation_id=operation_id,
             number=attempt,
-            issuer=self.issuers[0],
+            kind=operation.kind,
+            identifiers=operation.identifiers,
+            issuer=issuer,
             store=self.store,
             keyring=self.keyring,
             clock=self.clock,
             key_type=self.key_type,
+            reuse_key=self.reuse_key,
+            limits=self.limits.of(issuer.directory),
             new_id=self.new_id,
         )
         for name, work in steps.in_order():
             outcome = await flow.step(name, partial(self._run_step, name, work))
             if outcome["outcome"] == FAILED:
-                conclude = partial(self.conclude, operation_id, attempt, outcome["problem"])
+                conclude = partial(
+                    self.conclude, operation_id, attempt, outcome["problem"], is_barren=name in BEFORE_FINALISE
+                )
                 await flow.step("conclude", partial(self._run_step, "conclude", conclude))
             if outcome["outcome"] != DONE:
                 return
 
-    async def _run_step(self, name: str, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Do the work; what the outside world refuses becomes a value: nothing raises across a checkpoint.
+    def _find_issuer(self, operation: Operation) -> Issuer:
+        """Return the issuer whose turn it is: the configuration's first one, unless the operation says another."""
+        by_name = {issuer.name: issuer for issuer in self.issuers}
+        names = order_for(operation.config, tuple(by_name), self.by_config)
+        return by_name[operation.issuer_name if operation.issuer_name in names else names[0]]
 
-        While our own database is away the step waits for it: it could not write down any other outcome.
-        """
+    async def _run_step(self, name: str, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Do the work; what the outside world refuses becomes a value: nothing raises across a checkpoint."""
+        try:
+            return await self._insist(name, work)
+        except Outside as error:
+            return _failed(name, error)
+
+    async def _insist(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work again and again while our own database is away: no other outcome could be written down."""
         for turn in count():
             try:
                 async with self.slots:
                     return await work()
             except Unreachable as error:
                 if error.phase != "database":
-                    return _failed(name, error)
-                log.warning("issuance.database_away", step=name, turn=turn)
-                await self.clock.sleep(DATABASE_POLL.pause(turn, uniform=self.chance.between))
-            except Outside as error:
-                return _failed(name, error)
+                    raise
+            log.warning("issuance.database_away", step=name, turn=turn)
+            await self.clock.sleep(DATABASE_POLL.pause(turn, uniform=self.chance.between))
         raise AssertionError  # count() has no end
 
-    async def conclude(self, operation_id: OperationID, attempt: int, problem: object) -> Outcome:
-        """Record the failed attempt: the end of an unpromised request, else the next attempt."""
+    async def conclude(
+        self, operation_id: OperationID, attempt: int, problem: object, *, is_barren: bool = False
+    ) -> Outcome:
+        """Record the failed attempt: the end of an unpromised request, else the next attempt.
+
+        is_barren: the CA was not asked for the certificate yet.
+        """
         failure = records.problem_from_json(problem)
         operation = await self.store.write(
             lambda tx: records.record_failure(
-                tx, operation_id, attempt, failure, now=self.clock.now(), uniform=self.chance.between
+                tx,
+                operation_id,
+                attempt,
+                failure,
+                is_barren=is_barren,
+                issuers={issuer.name: self.limits.of(issuer.directory) for issuer in self.issuers},
+                by_config=self.by_config,
+                now=self.clock.now(),
+                uniform=self.chance.between,
             )
         )
         _log_failure(operation, failure.message)

@@ -45,9 +45,7 @@ class Recorder:
             owners = {row.workflow_uuid: row.owner_xid for row in rows}
             return [self._record_one(connection, checkpoint, owners) for checkpoint in checkpoints]
 
-    def _record_one(
-        self, connection: sa.Connection, checkpoint: Checkpoint, owners: dict[str, str | None]
-    ) -> Verdict:
+    def _record_one(self, connection: sa.Connection, checkpoint: Checkpoint, owners: dict[str, str | None]) -> Verdict:
         call: Call = checkpoint.call
         if owners.get(call.workflow) != call.owner:
             return Verdict.SUPERSEDED

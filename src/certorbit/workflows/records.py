@@ -1,17 +1,31 @@
 """What issuance writes down, one transaction each. Every function may run again with the same arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, cast
 
 from certorbit.errors import RetryRule
 from certorbit.model.backoff import Uniform, next_attempt_at
+from certorbit.model.ca_limits import CALimits
 from certorbit.model.entry import Source, Version, VersionID
+from certorbit.model.failover import (
+    ALL_ALIKE,
+    OrderByConfig,
+    next_issuer,
+    next_turn,
+    note_held,
+    order_for,
+    prefer,
+    rung,
+)
 from certorbit.model.material import CertificateFacts
-from certorbit.model.operation import Operation, OperationID, OperationState, Problem
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
 from certorbit.model.order import OrderIntent
+from certorbit.model.renewal import next_try_at
+from certorbit.model.schedule import Schedule
 from certorbit.ports.store import Job, UnitOfWork
+from certorbit.workflows.admission import admit, note_issued, note_problem, release
 
 PRIORITY_RETRY = 50  # engine.md: what nobody waits for comes after what somebody waits for
 
@@ -22,18 +36,30 @@ def begin_order(
     attempt: int,
     *,
     make_intent: Callable[[Operation], OrderIntent],
+    limits: CALimits | None = None,
     now: datetime,
-) -> tuple[OrderIntent, bool] | None:
+) -> tuple[OrderIntent, bool] | Problem | None:
     """Write the order's intent, count its first request, and mark the operation as running.
 
+    limits: the issuer's; None: its CA has none.
+
     Returns: the intent and whether it is new (a repeat finds the first run's, an attempt after an outage the order of
-    the one before); None if the operation ended or another attempt took over.
+    the one before); why the order has to wait (docs/limits.md): then nothing was written but its place in the line;
+    None if the operation ended or another attempt took over.
     """
     operation = tx.operations.lock(operation_id)
     if operation is None or operation.state.is_final or operation.attempt != attempt:
         return None
     existing = tx.orders.find(operation_id, attempt)
     intent = existing or make_intent(operation)
+    if existing is None:
+        kind = admit(tx, operation, intent, limits=limits, now=now)
+        if isinstance(kind, Problem):
+            # Who is limited must be known afterwards: another issuer may take over.
+            tx.operations.update(replace(operation, issuer_name=intent.issuer_name, updated_at=now))
+            return kind
+        tx.orders.add(intent)
+        tx.orders.count_request(intent.id, now=now, kind=kind)
     if operation.state is not OperationState.RUNNING:
         tx.operations.update(
             replace(
@@ -44,9 +70,6 @@ def begin_order(
                 next_attempt_at=None,
             )
         )
-    if existing is None:
-        tx.orders.add(intent)
-        tx.orders.count_request(intent.id, now=now)
     return intent, existing is None
 
 
@@ -58,6 +81,13 @@ def find_live_intent(tx: UnitOfWork, operation_id: OperationID, attempt: int) ->
     return tx.orders.find(operation_id, attempt)
 
 
+def find_current_version(tx: UnitOfWork, operation_id: OperationID) -> Version | None:
+    """Return the version that the operation is to follow, if its entry has one."""
+    operation = tx.operations.find(operation_id)
+    entry = tx.entries.get_by_uid(operation.entry_uid) if operation else None
+    return entry.current if entry else None
+
+
 def record_issued(
     tx: UnitOfWork,
     operation_id: OperationID,
@@ -65,6 +95,7 @@ def record_issued(
     *,
     chain_pem: str,
     facts: CertificateFacts,
+    limits: CALimits | None = None,
     now: datetime,
 ) -> bool:
     """Make the checked chain the entry's current version and end the operation.
@@ -93,6 +124,12 @@ def record_issued(
             issuer_name=intent.issuer_name,
         )
     )
+    # The next sweep asks the CA for its renewal window (RFC 9773 §4.3: right after issuance) and decides.
+    # What was known of the predecessor is dropped: its window is over, so the successor would be due at once as well.
+    schedule = tx.schedules.find(entry.uid) or Schedule(entry_uid=entry.uid, look_at=now)
+    before = entry.current.facts.not_before if entry.current else None
+    tx.schedules.put(replace(schedule, look_at=now, renew_at=None, reason="", info=None, predecessor_not_before=before))
+    note_issued(tx, intent, limits=limits)
     tx.orders.drop_key(intent.id)
     tx.operations.update(
         replace(
@@ -113,48 +150,80 @@ def is_issued(tx: UnitOfWork, operation_id: OperationID) -> bool:
     return operation is not None and operation.state is OperationState.SUCCEEDED
 
 
-def record_failure(
+def record_failure(  # noqa: PLR0913 - one transaction, and all that decides what follows
     tx: UnitOfWork,
     operation_id: OperationID,
     attempt: int,
     problem: Problem,
     *,
+    issuers: Mapping[str, CALimits | None],
+    by_config: OrderByConfig = ALL_ALIKE,
     now: datetime,
     uniform: Uniform,
+    is_barren: bool = False,
 ) -> Operation | None:
-    """Record a failed attempt and what follows from it (docs/decisions/0005).
+    """Record a failed attempt and what follows from it (docs/decisions/0005, docs/renewal.md).
 
-    Nobody was told 201 and trying again is of no use: the operation fails and its entry goes. Otherwise the next
-    attempt is enqueued for later in this same transaction.
+    If the issuer is to blame and there is another one, that one tries at once. Else, if nobody was told 201 and
+    trying again is of no use, the operation fails and its entry goes. Otherwise the next attempt is enqueued for
+    later, with the first issuer again; all in this same transaction.
+
+    Args:
+        issuers: all names, in order of preference, each with its CA's limits.
+        by_config: see `failover.order_for`.
+        is_barren: the CA was not asked for the certificate yet, so none comes of the order if it is given up.
 
     Returns: the operation as it stands afterwards; None if this attempt was concluded before.
     """
     operation = tx.operations.lock(operation_id)
     if operation is None or operation.state.is_final or operation.attempt != attempt:
         return None
-    ends = problem.retry is RetryRule.NEVER and not operation.promised
+    names = _in_order(tx, operation, order_for(operation.config, tuple(issuers), by_config))
+    current = operation.issuer_name or names[0]  # an attempt that had to wait for a limit has noted no issuer
+    held = note_held(operation.problem.held if operation.problem else {}, current, problem, now=now, uniform=uniform)
+    successor = next_issuer(names, current, problem, held=held, now=now)
+    ends = successor is None and problem.retry is RetryRule.NEVER and _may_end(operation)
     intent = tx.orders.find(operation_id, attempt)
-    if intent is not None and problem.keeps_order and not ends:
+    not_before = None
+    if intent is not None:
+        limits = issuers.get(intent.issuer_name)
+        not_before = note_problem(tx, operation, intent, problem, limits=limits, now=now, uniform=uniform)
+    then, due = successor or "", now
+    if not successor and not ends:
+        # What names that failed are held back for is one ladder for all their certificates, not for this operation.
+        planned = not_before or _ladder_at(problem, rung(attempt, names), now=now, uniform=uniform)
+        planned = _bring_forward(tx, operation, problem, planned, now=now)
+        then, due = next_turn(names, current, planned=planned, held=held, now=now)
+    if intent is not None and problem.keeps_order and then == intent.issuer_name:
         tx.orders.carry_over(intent.id, attempt=attempt + 1)
     elif intent is not None:
         tx.orders.drop_key(intent.id)
+        if is_barren:
+            release(tx, intent, was_sent=True, limits=issuers.get(intent.issuer_name), now=now)
     if ends:
-        failed = replace(
-            operation,
-            state=OperationState.FAILED,
-            updated_at=now,
-            finished_at=now,
-            next_attempt_at=None,
-            problem=problem,
-        )
-        tx.operations.update(failed)
-        tx.entries.delete(operation.entry_uid)
-        return failed
-    due = next_attempt_at(problem, attempt=attempt, now=now, uniform=uniform)
+        return _end(tx, operation, problem, now=now)
+    return _plan_next(tx, replace(operation, issuer_name=then), replace(problem, held=held), due=due, now=now)
+
+
+def _end(tx: UnitOfWork, operation: Operation, problem: Problem, *, now: datetime) -> Operation:
+    failed = replace(
+        operation,
+        state=OperationState.FAILED,
+        updated_at=now,
+        finished_at=now,
+        next_attempt_at=None,
+        problem=problem,
+    )
+    tx.operations.update(failed)
+    tx.entries.delete(operation.entry_uid)
+    return failed
+
+
+def _plan_next(tx: UnitOfWork, operation: Operation, problem: Problem, *, due: datetime, now: datetime) -> Operation:
     waiting = replace(
         operation,
         state=OperationState.WAITING,
-        attempt=attempt + 1,
+        attempt=operation.attempt + 1,
         updated_at=now,
         next_attempt_at=due,
         problem=problem,
@@ -163,13 +232,42 @@ def record_failure(
     tx.enqueue(
         Job(
             workflow_id=waiting.workflow_id,
-            operation=operation_id,
+            operation=waiting.id,
             attempt=waiting.attempt,
             priority=PRIORITY_RETRY,
             delay_seconds=max(0.0, (due - now).total_seconds()),
         )
     )
     return waiting
+
+
+def _ladder_at(problem: Problem, rung: int, *, now: datetime, uniform: Uniform) -> datetime:
+    """Return the ladder's instant, or the one that the names have to wait for.
+
+    What an issuer has to be waited for is not known here: `next_turn` looks after it.
+    """
+    if problem.blames_issuer:
+        problem = replace(problem, retry=RetryRule.BACKOFF)
+    return next_attempt_at(problem, attempt=rung, now=now, uniform=uniform)
+
+
+def _bring_forward(tx: UnitOfWork, operation: Operation, problem: Problem, due: datetime, *, now: datetime) -> datetime:
+    """Return the ladder's instant, earlier if the certificate in use ends soon; an instant that was named stays."""
+    entry = tx.entries.get_by_uid(operation.entry_uid)
+    is_named = problem.retry is RetryRule.AT and not problem.blames_issuer
+    if is_named or entry is None or entry.current is None:
+        return due
+    return next_try_at(due, failed_at=now, not_after=entry.current.facts.not_after)
+
+
+def _in_order(tx: UnitOfWork, operation: Operation, issuers: Sequence[str]) -> tuple[str, ...]:
+    schedule = tx.schedules.find(operation.entry_uid)
+    return prefer(issuers, schedule.issuer if schedule else "")
+
+
+def _may_end(operation: Operation) -> bool:
+    """Return whether a refusal ends the operation and takes the entry with it: a new one, of which nobody was told."""
+    return operation.kind is OperationKind.ISSUE and not operation.promised
 
 
 def problem_to_json(problem: Problem) -> dict[str, object]:
@@ -189,6 +287,7 @@ def problem_from_json(value: object) -> Problem:
         retry=RetryRule(fields["retry"]),
         retry_at=datetime.fromisoformat(instant) if instant else None,
         keeps_order=bool(fields["keeps_order"]),
+        blames_issuer=bool(fields.get("blames_issuer", False)),
     )
 
 

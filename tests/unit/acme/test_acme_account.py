@@ -150,9 +150,7 @@ async def test_deactivation_is_told_to_the_ca(ca: FakeCA, issuer: ACMEIssuer) ->
     assert account["shown"]["status"] == "deactivated"
 
 
-async def test_a_sealed_key_of_another_row_is_not_used(
-    ca: FakeCA, make_issuer: MakeIssuer, store: MemoryStore
-) -> None:
+async def test_a_sealed_key_of_another_row_is_not_used(ca: FakeCA, make_issuer: MakeIssuer, store: MemoryStore) -> None:
     await make_issuer(ca.directory_url).place_order(NAMES)
     (account,) = store.accounts.values()
     other = f"{ca.directory_url}?other"

@@ -322,9 +322,7 @@ def test_a_bundle_that_cannot_be_used_is_told_at_the_start(
     assert caught.value.subject == "ca_bundle"
 
 
-async def test_a_failed_clean_up_does_not_hide_the_success(
-    ca: FakeCA, issuer: ACMEIssuer, store: MemoryStore
-) -> None:
+async def test_a_failed_clean_up_does_not_hide_the_success(ca: FakeCA, issuer: ACMEIssuer, store: MemoryStore) -> None:
     url = await issuer.place_order(NAMES)
     store.fail_deletes = True
     await issuer.prove(url)

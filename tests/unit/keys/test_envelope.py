@@ -116,9 +116,7 @@ def test_after_a_rotation_the_new_key_seals_and_the_old_one_still_opens() -> Non
 
 def test_a_missing_key_is_named() -> None:
     envelope = make_keyring(OLD).seal(SECRET, context="c")
-    with pytest.raises(
-        Broken, match=f"sealed by the key-encryption key {KeyEncryptionKey(OLD).id}, which is missing"
-    ):
+    with pytest.raises(Broken, match=f"sealed by the key-encryption key {KeyEncryptionKey(OLD).id}, which is missing"):
         make_keyring(NEW).open(envelope, context="c")
 
 

@@ -127,9 +127,7 @@ def test_what_is_accepted_has_the_key_of_its_leaf(body: str, key: str) -> None:
     form=st.sampled_from(["pkcs8", "traditional"]),
 )
 @settings(deadline=None, max_examples=24)
-def test_a_key_of_another_pair_is_never_accepted(
-    certificate: tuple[str, int], key: tuple[str, int], form: str
-) -> None:
+def test_a_key_of_another_pair_is_never_accepted(certificate: tuple[str, int], key: tuple[str, int], form: str) -> None:
     chain = make_chain(key=certificate[0], key_index=certificate[1])
     with pytest.raises(BadMaterial, match="does not fit"):
         read_upload(chain.chain_pem, write_key(make_key(*key), form), side=Side.SERVER)

@@ -7,7 +7,7 @@ from itertools import count
 
 from certorbit.model.commands import Generate, Upload
 from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, ProviderLink, Side
-from certorbit.model.identifiers import normalise_identifiers
+from certorbit.model.identifiers import Identifier, normalise_identifiers
 from certorbit.model.operation import Operation, OperationID
 from certorbit.pki.upload import read_upload
 from certorbit.ports.store import Job
@@ -87,19 +87,17 @@ class Desk:
         self.new_id: Callable[[], str] = lambda: f"id-{next(numbers)}"
         self.store.connect_enqueue(lambda _, job: self.jobs.append(job))
 
-    async def generate(self, command: Generate, *, can_issue_wildcards: bool = False) -> OperationID | None:
+    async def generate(
+        self, command: Generate, *, covers: Callable[[Identifier], bool] = lambda identifier: not identifier.is_wildcard
+    ) -> OperationID | None:
         accepted = await self.store.write(
-            lambda tx: certificates.generate(
-                tx, command, now=self.clock.now(), new_id=self.new_id, can_issue_wildcards=can_issue_wildcards
-            )
+            lambda tx: certificates.generate(tx, command, now=self.clock.now(), new_id=self.new_id, covers=covers)
         )
         return accepted.operation
 
     async def upload(self, command: Upload) -> None:
         accepted = await self.store.write(
-            lambda tx: certificates.upload(
-                tx, command, now=self.clock.now(), new_id=self.new_id, keyring=self.keyring
-            )
+            lambda tx: certificates.upload(tx, command, now=self.clock.now(), new_id=self.new_id, keyring=self.keyring)
         )
         assert accepted.operation is None
 

@@ -178,7 +178,11 @@ async def test_a_wildcard_needs_a_solver_for_it(desk: Desk) -> None:
     with pytest.raises(BadIdentifier, match=r"\*\.example\.com needs a DNS-01 solver"):
         await desk.generate(command)
     assert await desk.find() is None
-    assert await desk.generate(command, can_issue_wildcards=True) is not None
+    with pytest.raises(
+        BadIdentifier, match=r"no solver is configured for .*example\.com\. Add a \[\[solvers\]\] table"
+    ):
+        await desk.generate(make_generate(SHOP, "example.com"), covers=lambda _: False)
+    assert await desk.generate(command, covers=lambda _: True) is not None
 
 
 async def test_an_unknown_configuration_is_named(desk: Desk) -> None:

@@ -138,9 +138,7 @@ async def test_files_hold_the_key_and_the_chain(desk: Desk) -> None:
     entry = await desk.find()
     assert entry is not None
     assert command.material.key is not None
-    assert (
-        export.render_pem(entry, keyring=desk.keyring) == command.material.key.reveal() + command.material.chain_pem
-    )
+    assert export.render_pem(entry, keyring=desk.keyring) == command.material.key.reveal() + command.material.chain_pem
     for password in (None, b"secret"):
         store = export.render_pfx(entry, keyring=desk.keyring, password=password)
         key, leaf, others = pkcs12.load_key_and_certificates(store, password)

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 from desk import Desk, add_prod, make_generate, make_upload
+from operator_desk import issue, make_issued, renew
 
 from certorbit.clock import SystemChance, SystemClock
-from certorbit.errors import CertorbitError, EntryExists, IssuanceFailed, NotFound, RetryRule
-from certorbit.model.operation import OperationID, OperationState, Problem
+from certorbit.errors import CertorbitError, EntryExists, InUse, IssuanceFailed, NotFound, RetryRule
+from certorbit.model.operation import Operation, OperationID, OperationState, Problem
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import certificates
+from certorbit.services import certificates, renewals
 from certorbit.storage import SQLStore, make_engine
 from certorbit.workflows import records
 from fakes.clock import FakeChance, FakeClock
@@ -51,7 +52,7 @@ async def both(first: Awaitable[object], second: Awaitable[object]) -> list[obje
 async def fail(desk: Desk, operation_id: OperationID) -> object:
     return await desk.store.write(
         lambda tx: records.record_failure(
-            tx, operation_id, 1, REFUSAL, now=desk.clock.now(), uniform=FakeChance(0.0).between
+            tx, operation_id, 1, REFUSAL, issuers={"acme": None}, now=desk.clock.now(), uniform=FakeChance(0.0).between
         )
     )
 
@@ -178,7 +179,7 @@ async def test_posts_that_both_saw_a_free_id_are_one_issuance(postgres_url: str,
                 tx.entries.find(command.config, command.id)
                 meeting.hold(who)
                 return certificates.generate(
-                    tx, command, now=clock.now(), new_id=desks[who].new_id, can_issue_wildcards=False
+                    tx, command, now=clock.now(), new_id=desks[who].new_id, covers=lambda _: True
                 )
 
             return (await desks[who].store.write(work)).operation
@@ -197,3 +198,31 @@ async def test_deleting_twice_at_once_finds_nothing_the_second_time(desks: tuple
         assert None in results
         assert all(result is None or isinstance(result, NotFound) for result in results)
         assert await one.find(entry_id) is None
+
+
+async def test_of_two_renewals_at_once_one_starts(desks: tuple[Desk, Desk]) -> None:
+    await make_issued(desks[0])
+    for _ in range(ROUNDS):
+        results = await both(renew(desks[0]), renew(desks[1]))
+        started = [result for result in results if isinstance(result, Operation)]
+        assert len(started) == 1, results
+        assert [type(result) for result in results if not isinstance(result, Operation)] == [InUse]
+        await issue(desks[0], started[0].id)
+
+
+async def test_a_cancelled_renewal_stays_cancelled_whoever_fails_it(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    await make_issued(one)
+    for _ in range(ROUNDS):
+        operation_id = (await renew(one)).id
+
+        async def cancel(operation_id: OperationID = operation_id) -> object:
+            return await other.store.write(
+                lambda tx: renewals.cancel_operation(tx, operation_id, now=other.clock.now())
+            )
+
+        results = await both(fail(one, operation_id), cancel())
+        assert (await one.operation(operation_id)).state is OperationState.CANCELLED, results
+        entry = await one.find()
+        assert entry is not None
+        assert entry.current is not None

@@ -1,0 +1,198 @@
+"""The operator's commands: how a renewal stands, renew now, pause, another issuer, revoke, what is to come."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from starlette.responses import Response
+
+from certorbit.api import renewal_schemas
+from certorbit.api.answers import JSONAnswer, format_instant
+from certorbit.api.authentication import Reader, Writer
+from certorbit.api.documentation import SECURED, Responses, answers_json, takes_body
+from certorbit.api.parts import Parts
+from certorbit.api.reading import ConfigPath, EntryPath, read_body, read_config
+from certorbit.api.renewal_answers import render_forecast, render_status
+from certorbit.errors import BadInput
+from certorbit.model.ca_limits import AccountKey, LimitPolicy, policy_from
+from certorbit.model.entry import ConfigID, EntryID, VersionID
+from certorbit.model.renewal import RenewalRules, rules_from
+from certorbit.services import forecasts, renewals, revocation
+
+PREFIX = "/api/certorbit/v1"
+CERTIFICATE = PREFIX + "/configs/{config}/certificates/{entry_id}"
+MOST_DAYS = 366
+MOST_CERTIFICATES = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalRoutes:
+    """The endpoints. policy, rules: the settings' limits and renewal rules."""
+
+    parts: Parts
+    policy: LimitPolicy
+    rules: RenewalRules
+
+    async def get_renewal(self, config: ConfigPath, entry_id: EntryPath, _caller: Reader) -> Response:
+        """Get when a certificate is renewed and why then, and what the CA says about it"""
+        return await self._answer_status(read_config(config), EntryID(entry_id))
+
+    async def change_renewal(
+        self, config: ConfigPath, entry_id: EntryPath, request: Request, _caller: Writer
+    ) -> Response:
+        """Pause or resume the automatic renewal, or choose the issuer of a certificate"""
+        config_id, now = read_config(config), self.parts.clock.now()
+        body = await read_body(request, renewal_schemas.RenewalChange)
+        if body.paused is None and body.issuer is None:
+            raise BadInput("The body changes nothing; say `paused` or `issuer`.", subject="body")
+        await self.parts.store.write(
+            lambda tx: renewals.change_schedule(
+                tx,
+                config_id,
+                EntryID(entry_id),
+                paused=body.paused,
+                issuer=body.issuer,
+                issuers=self.parts.issuers_of(config_id),
+                now=now,
+            )
+        )
+        return await self._answer_status(config_id, EntryID(entry_id))
+
+    async def renew_certificate(
+        self, config: ConfigPath, entry_id: EntryPath, request: Request, _caller: Writer
+    ) -> Response:
+        """Renew a certificate now, whatever its schedule says; an uploaded one is replaced"""
+        config_id, now = read_config(config), self.parts.clock.now()
+        body = await read_body(request, renewal_schemas.RenewalRequest, optional=True)
+        operation = await self.parts.store.write(
+            lambda tx: renewals.renew_now(
+                tx,
+                config_id,
+                EntryID(entry_id),
+                issuer=body.issuer,
+                issuers=self.parts.issuers_of(config_id),
+                now=now,
+                new_id=self.parts.new_id,
+            )
+        )
+        return JSONAnswer({"operation": operation.id}, status_code=202)
+
+    async def revoke_certificate(
+        self, config: ConfigPath, entry_id: EntryPath, request: Request, _caller: Writer
+    ) -> Response:
+        """Revoke a certificate at its CA; one that renews automatically gets a replacement at once
+
+        The replacement has a new key if the old one is compromised, whatever the settings say. 503: the CA did not
+        answer, or says that it is asked too often.
+        """
+        config_id = read_config(config)
+        body = await read_body(request, renewal_schemas.RevocationRequest)
+        revoked = await revocation.revoke(
+            revocation.Revocation(
+                config=config_id,
+                entry=EntryID(entry_id),
+                version=None if body.version is None else VersionID(body.version),
+                reason=body.reason,
+            ),
+            store=self.parts.store,
+            issuers=self.parts.issuers,
+            clock=self.parts.clock,
+            new_id=self.parts.new_id,
+        )
+        return JSONAnswer({"revoked": True, "version": revoked.version, "operation": revoked.operation})
+
+    async def forecast_renewals(
+        self,
+        _caller: Reader,
+        days: Annotated[int, Query(ge=1, le=MOST_DAYS, description="How far to look")] = 30,
+        limit: Annotated[int, Query(ge=1, le=MOST_CERTIFICATES, description="Certificates to look at")] = 1000,
+    ) -> Response:
+        """Simulate: what would be renewed in the next days, by whom, and what the CAs' limits would hold back
+
+        A short-lived certificate comes up several times. What the sweep has not looked at yet (new certificates,
+        within a minute) is left out, and so is what is paused.
+        """
+        now = self.parts.clock.now()
+        until = now + timedelta(days=days)
+        accounts = [AccountKey(issuer.directory, issuer.name) for issuer in self.parts.issuers]
+        by_config = self.parts.settings.issuers_by_configuration()
+        planned = await self.parts.store.read(
+            lambda tx: forecasts.read_planned(
+                tx, until=until, limit=limit, accounts=accounts, by_config=by_config, policy=self.policy
+            )
+        )
+        forecast = await asyncio.to_thread(
+            partial(
+                forecasts.make_forecast,
+                planned,
+                accounts=accounts,
+                by_config=by_config,
+                policy=self.policy,
+                rules=self.rules,
+                now=now,
+                until=until,
+            )
+        )
+        return JSONAnswer({"until": format_instant(until), **render_forecast(forecast)})
+
+    async def _answer_status(self, config: ConfigID, entry_id: EntryID) -> Response:
+        return JSONAnswer(
+            render_status(await self.parts.store.read(lambda tx: renewals.get_status(tx, config, entry_id)))
+        )
+
+
+def add_renewal_routes(app: FastAPI, parts: Parts) -> None:
+    """Add the operator's commands to the native API.
+
+    Raises:
+        BadInput: the settings' limits are wrong.
+    """
+    routes = RenewalRoutes(parts, policy_from(parts.settings.limits), rules_from(parts.settings.renewal))
+
+    def add(
+        path: str, endpoint: Callable[..., Any], method: str, responses: Responses, body: dict[str, Any] | None = None
+    ) -> None:
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            responses=responses,
+            response_class=Response,
+            operation_id=endpoint.__name__,
+            tags=["Renewals"],
+            openapi_extra={**SECURED, **(body or {})},
+        )
+
+    status = answers_json("How the renewal stands", renewal_schemas.RenewalBody, 404, 422)
+    add(f"{CERTIFICATE}/renewal", routes.get_renewal, "GET", status)
+    add(
+        f"{CERTIFICATE}/renewal",
+        routes.change_renewal,
+        "PATCH",
+        answers_json("How the renewal stands now", renewal_schemas.RenewalBody, 400, 404, 413, 422),
+        takes_body(renewal_schemas.RenewalChange, required=True),
+    )
+    add(
+        f"{CERTIFICATE}/renew",
+        routes.renew_certificate,
+        "POST",
+        answers_json("What was started", renewal_schemas.StartedOperation, 400, 404, 413, 422, status=202),
+        takes_body(renewal_schemas.RenewalRequest, required=False),
+    )
+    add(
+        f"{CERTIFICATE}/revoke",
+        routes.revoke_certificate,
+        "POST",
+        answers_json("It is revoked", renewal_schemas.RevocationBody, 400, 404, 413, 422),
+        takes_body(renewal_schemas.RevocationRequest, required=True),
+    )
+    add(
+        f"{PREFIX}/renewals",
+        routes.forecast_renewals,
+        "GET",
+        answers_json("The renewals to come", renewal_schemas.ForecastBody, 422),
+    )

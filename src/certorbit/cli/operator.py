@@ -1,0 +1,165 @@
+"""The operator's commands: they talk to a running service's API, so they work from any machine."""
+
+import os
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from certorbit.cli import showing
+from certorbit.cli.failing import clear_errors
+from certorbit.cli.remote import Remote
+from certorbit.model.revocation import RevocationReason
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+Config = Annotated[str, typer.Argument(help="The configuration, for example prod")]
+EntryName = Annotated[str, typer.Argument(metavar="ID", help="The certificate's id")]
+OperationName = Annotated[str, typer.Argument(metavar="OPERATION", help="The operation's id")]
+URL = Annotated[str, typer.Option("--url", envvar="CERTORBIT_URL", help="Where the service is")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is")]
+
+
+class ReasonName(StrEnum):
+    """The reasons as people type them; the members have the names of `RevocationReason`'s."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "key-compromise"
+    AFFILIATION_CHANGED = "affiliation-changed"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation-of-operation"
+
+
+def renew(
+    config: Config,
+    entry: EntryName,
+    issuer: Annotated[str, typer.Option(help="Ask this issuer, this time")] = "",
+    url: URL = DEFAULT_URL,
+    as_json: AsJSON = False,
+) -> None:
+    """Renew a certificate now; an uploaded one is replaced."""
+    with clear_errors():
+        document = _service(url).call("POST", *_certificate(config, entry), "renew", body={"issuer": issuer})
+        showing.show(document, as_json=as_json, for_people=showing.show_started)
+
+
+def retry(operation: OperationName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """Start a waiting operation's next attempt now."""
+    with clear_errors():
+        document = _service(url).call("POST", "operations", operation, "retry")
+        showing.show(document, as_json=as_json, for_people=showing.show_started)
+
+
+def cancel(operation: OperationName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """Give an operation up; a first issuance takes its certificate's entry with it."""
+    with clear_errors():
+        document = _service(url).call("POST", "operations", operation, "cancel")
+        showing.show(document, as_json=as_json, for_people=showing.show_message)
+
+
+def status(config: Config, entry: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """Show when a certificate is renewed and why then."""
+    with clear_errors():
+        document = _service(url).call("GET", *_certificate(config, entry), "renewal")
+        showing.show(document, as_json=as_json, for_people=showing.show_renewal)
+
+
+def pause(config: Config, entry: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """Stop the automatic renewal of a certificate."""
+    _change_renewal(config, entry, {"paused": True}, url=url, as_json=as_json)
+
+
+def resume(config: Config, entry: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """Let the automatic renewal of a certificate go on."""
+    _change_renewal(config, entry, {"paused": False}, url=url, as_json=as_json)
+
+
+def choose_issuer(
+    config: Config,
+    entry: EntryName,
+    name: Annotated[str, typer.Argument(help='The issuer; "" for the first one again')],
+    url: URL = DEFAULT_URL,
+    as_json: AsJSON = False,
+) -> None:
+    """Choose the issuer that a certificate is asked of first, from now on."""
+    _change_renewal(config, entry, {"issuer": name}, url=url, as_json=as_json)
+
+
+def versions(config: Config, entry: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+    """List the versions of a certificate, the newest first; * is the current one."""
+    with clear_errors():
+        document = _service(url).call("GET", *_certificate(config, entry), "versions")
+        showing.show(document, as_json=as_json, for_people=showing.show_versions)
+
+
+def rollback(
+    config: Config,
+    entry: EntryName,
+    version: Annotated[str, typer.Argument(help="The version's id")],
+    url: URL = DEFAULT_URL,
+    as_json: AsJSON = False,
+) -> None:
+    """Make a version the current one again; the automatic renewal is paused until you resume it."""
+    with clear_errors():
+        document = _service(url).call("POST", *_certificate(config, entry), "versions", version, "rollback")
+        showing.show(document, as_json=as_json, for_people=showing.show_message)
+
+
+def revoke(
+    config: Config,
+    entry: EntryName,
+    reason: Annotated[ReasonName, typer.Option(help="Why; the CA publishes it")],
+    version: Annotated[str, typer.Option(help="Which version; else the current one")] = "",
+    url: URL = DEFAULT_URL,
+    as_json: AsJSON = False,
+) -> None:
+    """Revoke a certificate at its CA, for good; one that renews automatically is replaced at once."""
+    with clear_errors():
+        service, number = _service(url), RevocationReason[reason.name].value
+        body: dict[str, object] = {"reason": number, **({"version": version} if version else {})}
+        document = service.call("POST", *_certificate(config, entry), "revoke", body=body)
+        showing.show(document, as_json=as_json, for_people=showing.show_revoked)
+
+
+def simulate(
+    days: Annotated[int, typer.Option(min=1, max=366, help="How far to look")] = 30,
+    limit: Annotated[int, typer.Option(min=1, max=5000, help="Certificates to look at")] = 1000,
+    url: URL = DEFAULT_URL,
+    as_json: AsJSON = False,
+) -> None:
+    """Show what would be renewed in the next days, by whom, and what the CAs' limits would hold back."""
+    with clear_errors():
+        document = _service(url).call("GET", "renewals", query={"days": days, "limit": limit})
+        showing.show(document, as_json=as_json, for_people=showing.show_forecast)
+
+
+def add_operator_commands(app: typer.Typer) -> None:
+    """Add the commands under a heading of their own."""
+    for name, command in (
+        ("renew", renew),
+        ("retry", retry),
+        ("cancel", cancel),
+        ("renewal", status),
+        ("pause", pause),
+        ("resume", resume),
+        ("issuer", choose_issuer),
+        ("versions", versions),
+        ("rollback", rollback),
+        ("revoke", revoke),
+        ("simulate", simulate),
+    ):
+        app.command(name, rich_help_panel="Commands for a running service (key: CERTORBIT_API_KEY)")(command)
+
+
+def _service(url: str) -> Remote:
+    """Return the service. Its key comes from the environment alone: options show in lists of processes."""
+    return Remote(url, os.environ.get("CERTORBIT_API_KEY", "").strip())
+
+
+def _certificate(config: str, entry: str) -> tuple[str, ...]:
+    return ("configs", config, "certificates", entry)
+
+
+def _change_renewal(config: str, entry: str, change: dict[str, object], *, url: str, as_json: bool) -> None:
+    with clear_errors():
+        document: Any = _service(url).call("PATCH", *_certificate(config, entry), "renewal", body=change)
+        showing.show(document, as_json=as_json, for_people=showing.show_renewal)

@@ -1,0 +1,114 @@
+"""A running service as the operator's commands reach it: its native API over HTTP, by the standard library alone."""
+
+import json
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
+
+from certorbit.errors import BadInput, Refused, Unreachable
+
+PREFIX = "/api/certorbit/v1"
+# The service answers a revocation, its slowest request, within 25 seconds (services/revocation.py).
+TIMEOUT_SECONDS = 60.0
+MOST_ANSWER_BYTES = 64 * 1024 * 1024  # a forecast of 10,000 renewals of 100 names is half of it
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """The service never redirects; whoever does would get the key."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """url: the service's, without a path. api_key: sent as it stands."""
+
+    url: str
+    api_key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            raise BadInput(f"--url: {self.url!r} is no http or https URL; give one as http://127.0.0.1:8080.")
+        if not self.api_key:
+            raise BadInput("There is no API key; put one with the right for this into CERTORBIT_API_KEY.")
+        if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:
+            raise BadInput("CERTORBIT_API_KEY is no API key: it has characters that none has.")
+
+    def call(
+        self, method: str, *path: str, body: dict[str, object] | None = None, query: dict[str, object] | None = None
+    ) -> Any:
+        """Send a request and return the answer's JSON value.
+
+        Args:
+            path: its parts below the native API's prefix, not quoted.
+
+        Raises:
+            Refused: the service said no; the message is its own. Unreachable: there is no answer of a service.
+        """
+        address = self.url.rstrip("/") + PREFIX + "".join(f"/{quote(part, safe='')}" for part in path)
+        if query:
+            address += "?" + urlencode(query)
+        request = Request(address, method=method, data=None if body is None else json.dumps(body).encode())  # noqa: S310 - the scheme is checked above
+        request.add_header("Authorization", f"Basic {self.api_key}")
+        request.add_header("Content-Type", "application/json")
+        return self._read(self._send(request))
+
+    def _send(self, request: Request) -> bytes:
+        opener: OpenerDirector = build_opener(_NoRedirect)
+        try:
+            with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                answer: bytes = response.read(MOST_ANSWER_BYTES + 1)
+        except HTTPError as error:
+            with error:
+                raise Refused(_said(error.code, error.read(MOST_ANSWER_BYTES), self.url)) from None
+        except (URLError, HTTPException, TimeoutError, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Unreachable(
+                f"{self.url} can't be reached: {reason}. Is the service running there? --url or CERTORBIT_URL names"
+                " another address.",
+                subject=self.url,
+                phase="connect",
+            ) from error
+        if len(answer) > MOST_ANSWER_BYTES:
+            raise Unreachable(f"{self.url} answers with too much.", subject=self.url, phase="read")
+        return answer
+
+    def _read(self, answer: bytes) -> Any:
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise Unreachable(
+                f"What answers at {self.url} is no Certorbit: the answer is not JSON.", subject=self.url, phase="read"
+            ) from None
+
+
+def _said(status: int, body: bytes, url: str) -> str:
+    """Return the service's own message, or what came instead of one."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        message, detail = document.get("message"), document.get("detail")
+        if isinstance(message, str):
+            return f"{message} (status {status})"
+        if isinstance(detail, list):
+            return f"{'; '.join(map(_describe, detail))} (status {status})"
+    return f"What answers at {url} is no Certorbit, or one that doesn't know this command (status {status})."
+
+
+def _describe(item: Any) -> str:
+    """Return one validation error (contract.md, Errors): where, and what."""
+    if not isinstance(item, dict):
+        return str(item)
+    place = ".".join(str(part) for part in item.get("loc", []) if part not in {"body", "path", "query"})
+    return f"{place}: {item.get('msg', '')}"

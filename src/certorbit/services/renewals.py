@@ -1,0 +1,293 @@
+"""An entry's next version: started, put off, given to another issuer, given up."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from certorbit.errors import BadIdentifier, BadInput, InUse, LostRace, NotFound
+from certorbit.model.entry import ConfigID, Entry, EntryID, Source
+from certorbit.model.failover import prefer
+from certorbit.model.identifiers import normalise_identifiers
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
+from certorbit.model.schedule import Schedule
+from certorbit.ports.issuer import Issuer
+from certorbit.ports.store import Job, UnitOfWork
+from certorbit.services.certificates import check_not_built_in, get_entry
+from certorbit.services.operations import cancel
+
+PRIORITY_RENEWAL = 50  # engine.md: after what somebody waits for
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalStatus:
+    """How an entry's renewal stands. unfinished: the operation that is to give it its next version; None: none."""
+
+    entry: Entry
+    schedule: Schedule
+    unfinished: Operation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The operation as it stands now. entry_is_gone: it was the first issuance, and its entry went with it."""
+
+    operation: Operation
+    entry_is_gone: bool
+
+
+def start_operation(
+    tx: UnitOfWork,
+    entry: Entry,
+    kind: OperationKind,
+    *,
+    issuer: str,
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Operation:
+    """Record an operation that gives the entry its next version, and its workflow, in this transaction.
+
+    It is promised from the start: the entry exists, so every failed attempt is repeated until there is a certificate.
+
+    Raises:
+        BadIdentifier: no CA can issue for the names of an uploaded certificate.
+        LostRace: another one was started meanwhile; the repeated transaction finds it.
+    """
+    operation = Operation(
+        id=OperationID(new_id()),
+        kind=kind,
+        config=entry.config,
+        entry_id=entry.id,
+        entry_uid=entry.uid,
+        # An uploaded certificate's names stand there as its CA wrote them.
+        identifiers=tuple(identifier.value for identifier in normalise_identifiers(entry.identifiers)),
+        state=OperationState.QUEUED,
+        attempt=1,
+        promised=True,
+        created_at=now,
+        updated_at=now,
+        finished_at=None,
+        next_attempt_at=None,
+        issuer_name=issuer,
+        problem=None,
+    )
+    tx.operations.add(operation)
+    _enqueue(tx, operation)
+    return operation
+
+
+def renew_now(
+    tx: UnitOfWork,
+    config: ConfigID,
+    entry_id: EntryID,
+    *,
+    issuer: str,
+    issuers: Sequence[Issuer],
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Operation:
+    """Start a renewal (of an uploaded certificate: its replacement) whatever the schedule says, paused or not.
+
+    If an operation is under way and waits for its next attempt, that attempt starts now.
+
+    Args:
+        issuer: for this attempt; "": the one whose turn it is. issuers: the configuration's, in order of preference.
+
+    Raises:
+        NotFound: no such entry. BuiltIn: the placeholder. InUse: an attempt is running at this moment.
+        BadInput: a CA bundle; an issuer that doesn't exist, or that can't issue for these names.
+    """
+    entry = get_entry(tx, config, entry_id)
+    check_renewable(entry)
+    check_issuer(issuer, issuers)
+    chosen = issuer or _chosen_issuer(tx, entry)
+    _check_covered(entry, _find_issuer(chosen, issuers))
+    unfinished = tx.operations.lock_unfinished(entry.uid)
+    if unfinished is not None:
+        return start_next_attempt(tx, unfinished, issuer=issuer, now=now)
+    if entry.current is None:
+        # Its first issuance came to its end between our two looks: look again.
+        raise LostRace(f"the entry {entry.id!r} was issued, or went away")
+    tx.failures.forget(entry.identifiers)
+    kind = OperationKind.RENEW if entry.current.source is Source.GENERATED else OperationKind.REPLACE
+    return start_operation(tx, entry, kind, issuer=chosen, now=now, new_id=new_id)
+
+
+def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Operation:
+    """Start a waiting operation's next attempt now.
+
+    Raises:
+        NotFound: no such operation. InUse: it runs at this moment. BadInput: it is over.
+    """
+    operation = _lock_operation(tx, operation_id)
+    if operation.state.is_final:
+        raise BadInput(f"The operation is over ({operation.state}); there is nothing to retry.", subject="operation_id")
+    return start_next_attempt(tx, operation, issuer="", now=now)
+
+
+def cancel_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Cancelled:
+    """Give an unfinished operation up. Repeating it is harmless.
+
+    A first issuance takes its entry with it, as deleting the entry does: an entry without a certificate for which
+    nothing is under way would stay empty for ever. Any other entry keeps the certificate that it has; the sweep may
+    start anew when it looks again (within six hours), unless the renewal is paused.
+
+    Raises:
+        NotFound: no such operation. BadInput: it ended with a certificate, or failed for good.
+    """
+    operation = _lock_operation(tx, operation_id)
+    if operation.state.is_final and operation.state is not OperationState.CANCELLED:
+        raise BadInput(
+            f"The operation is over ({operation.state}); there is nothing to cancel.", subject="operation_id"
+        )
+    if not operation.state.is_final:
+        operation = cancel(tx, operation, now=now)
+        entry = tx.entries.get_by_uid(operation.entry_uid)
+        if entry is not None and entry.current is None:
+            tx.entries.delete(entry.uid)
+            tx.configurations.touch(entry.config, now=now)
+    return Cancelled(operation, entry_is_gone=tx.entries.get_by_uid(operation.entry_uid) is None)
+
+
+def change_schedule(
+    tx: UnitOfWork,
+    config: ConfigID,
+    entry_id: EntryID,
+    *,
+    paused: bool | None,
+    issuer: str | None,
+    issuers: Sequence[Issuer],
+    now: datetime,
+) -> None:
+    """Pause or resume the automatic renewal, or choose the issuer of this entry ("": the first one again).
+
+    None leaves a thing as it is. An operation that waits for its next attempt starts it now with another issuer; an
+    attempt that runs goes on.
+
+    Raises:
+        NotFound: no such entry. BuiltIn: the placeholder.
+        BadInput: a CA bundle; an issuer that doesn't exist, or that can't issue for these names.
+    """
+    entry = get_entry(tx, config, entry_id)
+    check_renewable(entry)
+    check_issuer(issuer or "", issuers)
+    unfinished = tx.operations.lock_unfinished(entry.uid)
+    schedule = find_schedule(tx, entry)
+    if issuer is not None and issuer != schedule.issuer:
+        chosen = _find_issuer(issuer, issuers)
+        _check_covered(entry, chosen)
+        if unfinished is not None and unfinished.state is OperationState.WAITING:
+            start_next_attempt(tx, unfinished, issuer=chosen.name, now=now)
+    tx.schedules.put(
+        replace(
+            schedule,
+            look_at=now,
+            paused=schedule.paused if paused is None else paused,
+            issuer=schedule.issuer if issuer is None else issuer,
+        )
+    )
+
+
+def get_status(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> RenewalStatus:
+    """Return how an entry's renewal stands. Raises NotFound."""
+    entry = get_entry(tx, config, entry_id)
+    # An unfinished operation is among the newest: nothing is started beside it.
+    newest = tx.operations.list(config=config, entry=entry_id, limit=5)
+    unfinished = (op for op in newest if op.entry_uid == entry.uid and not op.state.is_final)
+    return RenewalStatus(entry, find_schedule(tx, entry), next(unfinished, None))
+
+
+def start_next_attempt(tx: UnitOfWork, operation: Operation, *, issuer: str, now: datetime) -> Operation:
+    """Take the waiting attempt's place with one that starts now; the delayed workflow then finds it gone by.
+
+    A change by the operator starts afresh at once: names that failed before are tried again.
+
+    Args:
+        operation: locked by the caller. issuer: for this attempt; "": as planned.
+
+    Raises:
+        InUse: an attempt is under way.
+    """
+    if operation.state is not OperationState.WAITING:
+        raise InUse(
+            f"An attempt is under way for {operation.entry_id!r} (operation {operation.id}); wait for its end.",
+            subject="operation_id",
+        )
+    kept = tx.orders.find(operation.id, operation.attempt)
+    if kept is not None and issuer in {"", kept.issuer_name}:
+        tx.orders.carry_over(kept.id, attempt=operation.attempt + 1)
+    elif kept is not None:
+        tx.orders.drop_key(kept.id)
+    tx.failures.forget(operation.identifiers)
+    started = replace(
+        operation,
+        state=OperationState.QUEUED,
+        attempt=operation.attempt + 1,
+        issuer_name=issuer or operation.issuer_name,
+        updated_at=now,
+        next_attempt_at=None,
+    )
+    tx.operations.update(started)
+    _enqueue(tx, started)
+    return started
+
+
+def check_renewable(entry: Entry) -> None:
+    """Raise BuiltIn for the placeholder, BadInput for a bundle of CA certificates: nobody issues those."""
+    check_not_built_in(entry.id)
+    if entry.side.is_ca_bundle:
+        raise BadInput(
+            f"The certificate {entry.id!r} is a bundle of CA certificates; those are uploaded, never renewed.",
+            subject="entry_id",
+        )
+
+
+def check_issuer(name: str, issuers: Sequence[Issuer]) -> None:
+    """Raise BadInput unless there is an issuer of that name; "" is none in particular."""
+    names = [issuer.name for issuer in issuers]
+    if name and name not in names:
+        raise BadInput(f"issuer: there is none named {name[:80]!r}; there are {', '.join(names)}.", subject="issuer")
+
+
+def _check_covered(entry: Entry, issuer: Issuer) -> None:
+    bare = [
+        identifier.value for identifier in normalise_identifiers(entry.identifiers) if not issuer.covers(identifier)
+    ]
+    if bare:
+        raise BadIdentifier(
+            f"The issuer {issuer.name!r} has no solver for {', '.join(bare[:3])}; add a [[solvers]] table for it"
+            " (docs/dns-01.md), or name another issuer.",
+            subject="issuer",
+        )
+
+
+def _find_issuer(name: str, issuers: Sequence[Issuer]) -> Issuer:
+    """Return the issuer whose turn it is: the named one if it still exists, else the first."""
+    first = prefer([issuer.name for issuer in issuers], name)[0]
+    return next(issuer for issuer in issuers if issuer.name == first)
+
+
+def _chosen_issuer(tx: UnitOfWork, entry: Entry) -> str:
+    return find_schedule(tx, entry).issuer
+
+
+def find_schedule(tx: UnitOfWork, entry: Entry) -> Schedule:
+    """Return the entry's schedule, a blank one if it has none."""
+    return tx.schedules.find(entry.uid) or Schedule(entry_uid=entry.uid, look_at=None)
+
+
+def _lock_operation(tx: UnitOfWork, operation_id: OperationID) -> Operation:
+    operation = tx.operations.lock(operation_id)
+    if operation is None:
+        raise NotFound(f"There is no operation {operation_id[:80]!r}.", subject="operation_id")
+    return operation
+
+
+def _enqueue(tx: UnitOfWork, operation: Operation) -> None:
+    tx.enqueue(
+        Job(
+            workflow_id=operation.workflow_id,
+            operation=operation.id,
+            attempt=operation.attempt,
+            priority=PRIORITY_RENEWAL,
+        )
+    )

@@ -1,0 +1,71 @@
+"""An entry's versions: listed, compared, rolled back to."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from certorbit.errors import BadInput, InUse, NotFound
+from certorbit.model.entry import ConfigID, Entry, EntryID, Version, VersionID
+from certorbit.model.version_difference import VersionDifference, compare_versions
+from certorbit.ports.store import UnitOfWork
+from certorbit.services.certificates import check_not_built_in, get_entry
+from certorbit.services.renewals import find_schedule
+
+
+def list_versions(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> tuple[Entry, Sequence[Version]]:
+    """Return the entry and all of its versions, the newest first. Raises NotFound."""
+    entry = get_entry(tx, config, entry_id)
+    return entry, tx.entries.list_versions(entry.uid)
+
+
+def get_versions(
+    tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *wanted: VersionID
+) -> tuple[Entry, tuple[Version, ...]]:
+    """Return the entry and the versions that are asked for, in that order. Raises NotFound."""
+    entry, versions = list_versions(tx, config, entry_id)
+    by_id = {version.id: version for version in versions}
+    for version_id in wanted:
+        if version_id not in by_id:
+            raise NotFound(f"The certificate {entry_id!r} has no version {version_id[:80]!r}.", subject="version_id")
+    return entry, tuple(by_id[version_id] for version_id in wanted)
+
+
+def compare(
+    tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, before: VersionID, after: VersionID
+) -> VersionDifference:
+    """Return what differs between two versions of an entry. Raises NotFound."""
+    _, (old, new) = get_versions(tx, config, entry_id, before, after)
+    return compare_versions(old, new)
+
+
+def roll_back(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, version_id: VersionID, *, now: datetime) -> Version:
+    """Make an older version the current one again; the newer ones stay. Repeating it is harmless.
+
+    The automatic renewal is paused from then on: the sweep would renew the older version the minute after. Resuming
+    is the operator's word.
+
+    Raises:
+        NotFound: no such entry or version. BuiltIn: the placeholder.
+        InUse: an issuance is under way; its result would follow at once. BadInput: the version is expired.
+    """
+    entry, (version,) = get_versions(tx, config, entry_id, version_id)
+    check_not_built_in(entry.id)
+    if version.facts.not_after <= now:
+        raise BadInput(
+            f"The version ended on {version.facts.not_after:%Y-%m-%d}; it can't be served any more.",
+            subject="version_id",
+        )
+    unfinished = tx.operations.lock_unfinished(entry.uid)
+    if unfinished is not None:
+        raise InUse(
+            f"An issuance is under way for {entry_id!r} and would take the version's place; wait for its end, or cancel"
+            f" it (operation {unfinished.id}).",
+            subject="entry_id",
+        )
+    tx.entries.set_current(entry.uid, version_id)
+    schedule = find_schedule(tx, entry)
+    tx.schedules.put(
+        replace(schedule, look_at=now, renew_at=None, reason="", info=None, predecessor_not_before=None, paused=True)
+    )
+    tx.configurations.touch(config, now=now)
+    return version

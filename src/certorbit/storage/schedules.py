@@ -1,0 +1,130 @@
+"""Schedules: every entry's own timer, found by an index, and whose turn the sweep is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from certorbit.model.entry import Entry, EntryUID
+from certorbit.model.renewal import RenewalInfo
+from certorbit.model.schedule import Schedule
+from certorbit.storage.entries import JOINED, entry_from
+from certorbit.storage.tables import entries, renewals, sweeps
+from certorbit.storage.transaction import Transaction
+from certorbit.storage.types import is_storable
+
+_SCHEDULE = (
+    renewals.c.renew_at,
+    renewals.c.reason,
+    renewals.c.info,
+    renewals.c.paused,
+    renewals.c.issuer,
+    renewals.c.predecessor_not_before,
+)
+_WITH_SCHEDULE = JOINED.add_columns(entries.c.due_at, *_SCHEDULE).outerjoin(
+    renewals, renewals.c.entry_uid == entries.c.uid
+)
+_FIND = _WITH_SCHEDULE.where(entries.c.uid == sa.bindparam("entry"))
+_DUE = (
+    _WITH_SCHEDULE.where(entries.c.due_at <= sa.bindparam("now", type_=entries.c.due_at.type))
+    .order_by(entries.c.due_at)
+    .limit(sa.bindparam("most"))
+)
+_PLANNED = (
+    _WITH_SCHEDULE.where(renewals.c.renew_at <= sa.bindparam("until", type_=renewals.c.renew_at.type))
+    .order_by(renewals.c.renew_at)
+    .limit(sa.bindparam("most"))
+)
+_SET_DUE = sa.update(entries).where(entries.c.uid == sa.bindparam("entry")).values(due_at=sa.bindparam("look_at"))
+_CLAIM = (
+    sa.update(sweeps)
+    .where(sweeps.c.name == sa.bindparam("sweep"), sweeps.c.next_at <= sa.bindparam("now"))
+    .values(next_at=sa.bindparam("then"))
+)
+_CHANGED = [column.name for column in renewals.c if not column.primary_key]
+# Made once: building an upsert takes longer than running it, and a sweep runs hundreds.
+_INSERT_SQLITE = sqlite.insert(renewals)
+_PUT_SQLITE = _INSERT_SQLITE.on_conflict_do_update(
+    index_elements=["entry_uid"], set_={name: _INSERT_SQLITE.excluded[name] for name in _CHANGED}
+)
+_INSERT_POSTGRESQL = postgresql.insert(renewals)
+_PUT_POSTGRESQL = _INSERT_POSTGRESQL.on_conflict_do_update(
+    index_elements=["entry_uid"], set_={name: _INSERT_POSTGRESQL.excluded[name] for name in _CHANGED}
+)
+_WIDTH = len(_SCHEDULE) + 1
+_INSTANTS = frozenset({"start", "end", "chosen_at", "checked_at", "next_check_at", "seen_at"})
+
+
+class SQLSchedules:
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def find(self, entry: EntryUID) -> Schedule | None:
+        if not is_storable(entry):
+            return None
+        row = self._transaction.execute(_FIND, {"entry": entry}).first()
+        return _split(row)[1] if row else None
+
+    def put(self, schedule: Schedule) -> None:
+        found = self._transaction.execute(_SET_DUE, {"entry": schedule.entry_uid, "look_at": schedule.look_at})
+        if found.rowcount != 1:
+            return  # deleted meanwhile; else its row is locked now, and can't go before ours is there
+        is_postgresql = self._transaction.connection.dialect.name == "postgresql"
+        self._transaction.execute(_PUT_POSTGRESQL if is_postgresql else _PUT_SQLITE, _values(schedule))
+
+    def look_at(self, entry: EntryUID, instant: datetime | None) -> None:
+        self._transaction.execute(_SET_DUE, {"entry": entry, "look_at": instant})
+
+    def list_due(self, *, now: datetime, limit: int) -> Sequence[tuple[Entry, Schedule]]:
+        return [_split(row) for row in self._transaction.execute(_DUE, {"now": now, "most": limit})]
+
+    def list_planned(self, *, until: datetime, limit: int) -> Sequence[tuple[Entry, Schedule]]:
+        return [_split(row) for row in self._transaction.execute(_PLANNED, {"until": until, "most": limit})]
+
+    def claim_sweep(self, name: str, *, now: datetime, every: timedelta) -> bool:
+        claim = {"sweep": name, "now": now, "then": now + every}
+        return self._transaction.execute(_CLAIM, claim).rowcount == 1
+
+
+def _split(row: sa.Row[Any]) -> tuple[Entry, Schedule]:
+    columns: tuple[Any, ...] = tuple(row)
+    entry = entry_from(columns[:-_WIDTH])
+    look_at, renew_at, reason, info, paused, issuer, predecessor = columns[-_WIDTH:]
+    schedule = Schedule(
+        entry_uid=entry.uid,
+        look_at=look_at,
+        renew_at=renew_at,
+        reason=reason or "",
+        info=_info_from(info) if info else None,
+        paused=bool(paused),
+        issuer=issuer or "",
+        predecessor_not_before=predecessor,
+    )
+    return entry, schedule
+
+
+def _values(schedule: Schedule) -> Mapping[str, Any]:
+    return {
+        "entry_uid": schedule.entry_uid,
+        "renew_at": schedule.renew_at,
+        "reason": schedule.reason,
+        "info": _info_values(schedule.info) if schedule.info else None,
+        "paused": schedule.paused,
+        "issuer": schedule.issuer,
+        "predecessor_not_before": schedule.predecessor_not_before,
+    }
+
+
+def _info_values(info: RenewalInfo) -> Mapping[str, Any]:
+    values = {field.name: getattr(info, field.name) for field in fields(info)}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _info_from(stored: Mapping[str, Any]) -> RenewalInfo:
+    values: dict[str, Any] = {
+        name: datetime.fromisoformat(value) if value and name in _INSTANTS else value for name, value in stored.items()
+    }
+    return RenewalInfo(**values)
