@@ -38,7 +38,7 @@ from certorbit.model.material import KeyType
 from certorbit.model.operation import Operation, OperationKind
 from certorbit.model.renewal import RenewalRules
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import certificates, renewals
+from certorbit.services import certificates, promises, renewals
 from certorbit.storage import SQLStore, make_engine, migrate
 from certorbit.workflows.issuance import Issuance
 from certorbit.workflows.renewal import Renewal
@@ -229,7 +229,7 @@ class Simulation:
     def _create(self, tx: UnitOfWork, *, command: Generate, issuer: str) -> None:
         accepted = certificates.generate(tx, command, now=START, new_id=self.new_id, covers=lambda _: True)
         assert accepted.operation is not None
-        certificates.promise(tx, accepted.operation, now=START)
+        promises.promise(tx, accepted.operation, now=START)
         renewals.change_schedule(tx, PROD, command.id, paused=None, issuer=issuer, issuers=self.cas, now=START)
         self.operations[accepted.operation] = self.names[command.id][0]
 

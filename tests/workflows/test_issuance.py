@@ -24,7 +24,7 @@ from certorbit.model.operation import OperationID, OperationState
 from certorbit.model.order import OrderID, OrderIntent, order_key_context
 from certorbit.pki.private_key import public_key_sha256
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import certificates
+from certorbit.services import certificates, promises
 from fakes.fake_chains import ChainMaker, make_csr
 
 NAMES = ("www.example.com", "example.com")
@@ -46,7 +46,7 @@ async def lab(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Lab]:
 
 async def promise(lab: Lab) -> None:
     """What a POST does when its wait is over."""
-    await lab.store.write(lambda tx: certificates.promise(tx, lab.operation_id, now=lab.clock.now()))
+    await lab.store.write(lambda tx: promises.promise(tx, lab.operation_id, now=lab.clock.now()))
 
 
 async def test_an_issuance_ends_with_a_version_whose_key_opens(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from issuance_parts import Death, Lab, make_lab
 
 from certorbit.errors import IssuerRefused, Unreachable
 from certorbit.model.operation import OperationState
-from certorbit.services import certificates
+from certorbit.services import promises
 from fakes.fake_chains import ChainMaker, make_csr
 
 NAMES = ("www.example.com",)
@@ -22,7 +22,7 @@ LEAST_PLACES = 15  # fewer would mean that the deaths are not where they should 
 
 
 async def promise(lab: Lab) -> None:
-    await lab.store.write(lambda tx: certificates.promise(tx, lab.operation_id, now=lab.clock.now()))
+    await lab.store.write(lambda tx: promises.promise(tx, lab.operation_id, now=lab.clock.now()))
 
 
 async def prepare_success(lab: Lab) -> None:

@@ -20,7 +20,7 @@ from certorbit.model.limits import Rule, RuleName
 from certorbit.model.operation import Operation, OperationKind, OperationState
 from certorbit.model.renewal import RenewalInfo
 from certorbit.model.schedule import Schedule
-from certorbit.services import certificates, renewals
+from certorbit.services import promises, renewals
 from certorbit.storage.tables import order_requests
 from fakes.clock import FakeChance
 from fakes.fake_chains import make_csr
@@ -59,7 +59,7 @@ async def use_up(lab: Lab, rule: Rule, subject: str, *, tokens: int | None = Non
 
 
 async def promise(lab: Lab) -> None:
-    await lab.store.write(lambda tx: certificates.promise(tx, lab.operation_id, now=lab.clock.now()))
+    await lab.store.write(lambda tx: promises.promise(tx, lab.operation_id, now=lab.clock.now()))
 
 
 async def start_renewal(lab: Lab, *, window: tuple[timedelta, timedelta] | None = None) -> None:

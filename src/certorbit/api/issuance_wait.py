@@ -2,7 +2,7 @@
 
 from certorbit.api.parts import Parts
 from certorbit.model.operation import OperationID
-from certorbit.services import certificates
+from certorbit.services import promises
 
 
 async def wait_for_issuance(parts: Parts, operation_id: OperationID) -> None:
@@ -16,5 +16,5 @@ async def wait_for_issuance(parts: Parts, operation_id: OperationID) -> None:
     operation = await parts.watch.wait(operation_id, seconds=parts.settings.issuance.wait)
     if not operation.state.is_final:
         now = parts.clock.now()
-        operation = await parts.store.write(lambda tx: certificates.promise(tx, operation_id, now=now))
-    certificates.settle(operation)
+        operation = await parts.store.write(lambda tx: promises.promise(tx, operation_id, now=now))
+    promises.settle(operation)

@@ -1,16 +1,14 @@
 """The certificate use-cases: each function is one transaction's work, run inside `Store.read` or `Store.write`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from certorbit.errors import (
     BadIdentifier,
     BadInput,
-    Broken,
     BuiltIn,
     EntryExists,
-    IssuanceFailed,
     LostRace,
     NotFound,
 )
@@ -27,11 +25,11 @@ from certorbit.model.entry import (
     key_context,
 )
 from certorbit.model.identifiers import Identifier
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
+from certorbit.model.operation import OperationID, OperationKind
 from certorbit.ports.keyring import Keyring
-from certorbit.ports.store import Job, UnitOfWork
+from certorbit.ports.store import UnitOfWork
 from certorbit.services.input_digest import digest_generate, digest_upload
-from certorbit.services.operations import cancel
+from certorbit.services.operations import cancel, start
 
 PRIORITY_INTERACTIVE = 10  # engine.md: renewals have 50, housekeeping 90; unset would beat them all
 
@@ -151,83 +149,25 @@ def generate(
             raise LostRace(f"the entry {existing.id!r} went away")
         return Accepted(operation=unfinished.id if unfinished else None)
     _check_can_generate(command, covers=covers)
-    uid, operation_id = EntryUID(new_id()), OperationID(new_id())
-    identifiers = tuple(identifier.value for identifier in command.identifiers)
-    tx.entries.add(
-        Entry(
-            uid=uid,
-            config=command.config,
-            id=command.id,
-            side=command.side,
-            source=Source.GENERATED,
-            le_auto_renew=command.le_auto_renew,
-            le_auto_replace=command.le_auto_replace,
-            identifiers=identifiers,
-            provider_links=command.provider_links,
-            crl=(),
-            input_digest=digest,
-            uploaded=now,
-            current=None,
-        )
-    )
-    operation = _first_attempt(command, operation_id, uid, identifiers=identifiers, now=now)
-    tx.operations.add(operation)
-    tx.enqueue(Job(workflow_id=operation.workflow_id, operation=operation_id, attempt=1, priority=PRIORITY_INTERACTIVE))
-    tx.configurations.touch(command.config, now=now)
-    return Accepted(operation=operation_id)
-
-
-def _first_attempt(
-    command: Generate, operation_id: OperationID, uid: EntryUID, *, identifiers: tuple[str, ...], now: datetime
-) -> Operation:
-    return Operation(
-        id=operation_id,
-        kind=OperationKind.ISSUE,
+    entry = Entry(
+        uid=EntryUID(new_id()),
         config=command.config,
-        entry_id=command.id,
-        entry_uid=uid,
-        identifiers=identifiers,
-        state=OperationState.QUEUED,
-        attempt=1,
-        promised=False,
-        created_at=now,
-        updated_at=now,
-        finished_at=None,
-        next_attempt_at=None,
-        issuer_name="",
-        problem=None,
+        id=command.id,
+        side=command.side,
+        source=Source.GENERATED,
+        le_auto_renew=command.le_auto_renew,
+        le_auto_replace=command.le_auto_replace,
+        identifiers=tuple(identifier.value for identifier in command.identifiers),
+        provider_links=command.provider_links,
+        crl=(),
+        input_digest=digest,
+        uploaded=now,
+        current=None,
     )
-
-
-def promise(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Operation:
-    """Write down that the client is told 201 though the issuance still runs, unless it ended meanwhile.
-
-    From then on a failed attempt keeps the entry and is repeated. Returns the operation as it stands afterwards: the
-    caller looks at its state, because the end may have come first.
-    """
-    operation = tx.operations.lock(operation_id)
-    if operation is None:
-        raise Broken(f"operation {operation_id} is gone")
-    if operation.state.is_final or operation.promised:
-        return operation
-    promised = replace(operation, promised=True, updated_at=now)
-    tx.operations.update(promised)
-    return promised
-
-
-def settle(operation: Operation) -> None:
-    """Return if the operation succeeded or goes on.
-
-    Raises:
-        IssuanceFailed: it failed; the message holds the issuer's own text. Also if it was cancelled meanwhile.
-    """
-    if operation.state is OperationState.FAILED:
-        text = operation.problem.message if operation.problem else "The issuance failed."
-        raise IssuanceFailed(f"{text} No entry was created.", subject="domains")
-    if operation.state is OperationState.CANCELLED:
-        raise IssuanceFailed(
-            f"The certificate {operation.entry_id!r} was deleted while it was being issued.", subject="entry_id"
-        )
+    tx.entries.add(entry)
+    operation = start(tx, entry, OperationKind.ISSUE, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
+    tx.configurations.touch(command.config, now=now)
+    return Accepted(operation=operation.id)
 
 
 def change(tx: UnitOfWork, command: ChangeEntry, *, now: datetime) -> None:

@@ -1,14 +1,14 @@
-"""Operations as users look at them."""
+"""Operations: looked at, started, cancelled."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from certorbit.errors import BadInput, NotFound
-from certorbit.model.entry import ConfigID, EntryID
-from certorbit.model.operation import Operation, OperationID, OperationState
-from certorbit.ports.store import UnitOfWork
+from certorbit.model.entry import ConfigID, Entry, EntryID
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
+from certorbit.ports.store import Job, UnitOfWork
 
 MOST_PER_PAGE = 500
 
@@ -71,3 +71,50 @@ def _read_cursor(cursor: str) -> tuple[datetime, OperationID]:
     if not operation_id.isprintable():  # PostgreSQL refuses a NUL with an error of its own
         raise refusal
     return created_at, OperationID(operation_id)
+
+
+def start(
+    tx: UnitOfWork,
+    entry: Entry,
+    kind: OperationKind,
+    *,
+    priority: int,
+    now: datetime,
+    new_id: Callable[[], str],
+    issuer: str = "",
+) -> Operation:
+    """Record an operation that gives the entry its next version, and its workflow, in this transaction.
+
+    issuer: "" for the first one.
+
+    Raises:
+        LostRace: another one was started for the entry meanwhile; the repeated transaction finds it.
+    """
+    operation = Operation(
+        id=OperationID(new_id()),
+        kind=kind,
+        config=entry.config,
+        entry_id=entry.id,
+        entry_uid=entry.uid,
+        identifiers=entry.identifiers,
+        state=OperationState.QUEUED,
+        attempt=1,
+        # Whoever asks for a new entry waits for the answer; what an entry has is relied on already.
+        promised=kind is not OperationKind.ISSUE,
+        created_at=now,
+        updated_at=now,
+        finished_at=None,
+        next_attempt_at=None,
+        issuer_name=issuer,
+        problem=None,
+    )
+    tx.operations.add(operation)
+    enqueue(tx, operation, priority=priority)
+    return operation
+
+
+def enqueue(tx: UnitOfWork, operation: Operation, *, priority: int) -> None:
+    """Let the operation's present attempt run as soon as a worker takes it."""
+    tx.enqueue(
+        Job(workflow_id=operation.workflow_id, operation=operation.id, attempt=operation.attempt, priority=priority)
+    )

@@ -11,9 +11,9 @@ from certorbit.model.identifiers import normalise_identifiers
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
 from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
-from certorbit.ports.store import Job, UnitOfWork
+from certorbit.ports.store import UnitOfWork
 from certorbit.services.certificates import check_not_built_in, get_entry
-from certorbit.services.operations import cancel
+from certorbit.services.operations import cancel, enqueue, start
 
 PRIORITY_RENEWAL = 50  # engine.md: after what somebody waits for
 
@@ -52,27 +52,17 @@ def start_operation(
         BadIdentifier: no CA can issue for the names of an uploaded certificate.
         LostRace: another one was started meanwhile; the repeated transaction finds it.
     """
-    operation = Operation(
-        id=OperationID(new_id()),
-        kind=kind,
-        config=entry.config,
-        entry_id=entry.id,
-        entry_uid=entry.uid,
-        # An uploaded certificate's names stand there as its CA wrote them.
-        identifiers=tuple(identifier.value for identifier in normalise_identifiers(entry.identifiers)),
-        state=OperationState.QUEUED,
-        attempt=1,
-        promised=True,
-        created_at=now,
-        updated_at=now,
-        finished_at=None,
-        next_attempt_at=None,
-        issuer_name=issuer,
-        problem=None,
+    # An uploaded certificate's names stand there as its CA wrote them.
+    names = tuple(identifier.value for identifier in normalise_identifiers(entry.identifiers))
+    return start(
+        tx,
+        replace(entry, identifiers=names),
+        kind,
+        priority=PRIORITY_RENEWAL,
+        issuer=issuer,
+        now=now,
+        new_id=new_id,
     )
-    tx.operations.add(operation)
-    _enqueue(tx, operation)
-    return operation
 
 
 def renew_now(
@@ -227,7 +217,7 @@ def start_next_attempt(tx: UnitOfWork, operation: Operation, *, issuer: str, now
         next_attempt_at=None,
     )
     tx.operations.update(started)
-    _enqueue(tx, started)
+    enqueue(tx, started, priority=PRIORITY_RENEWAL)
     return started
 
 
@@ -280,14 +270,3 @@ def _lock_operation(tx: UnitOfWork, operation_id: OperationID) -> Operation:
     if operation is None:
         raise NotFound(f"There is no operation {operation_id[:80]!r}.", subject="operation_id")
     return operation
-
-
-def _enqueue(tx: UnitOfWork, operation: Operation) -> None:
-    tx.enqueue(
-        Job(
-            workflow_id=operation.workflow_id,
-            operation=operation.id,
-            attempt=operation.attempt,
-            priority=PRIORITY_RENEWAL,
-        )
-    )

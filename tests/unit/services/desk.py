@@ -11,7 +11,7 @@ from certorbit.model.identifiers import Identifier, normalise_identifiers
 from certorbit.model.operation import Operation, OperationID
 from certorbit.pki.upload import read_upload
 from certorbit.ports.store import Job
-from certorbit.services import certificates
+from certorbit.services import certificates, promises
 from certorbit.storage import SQLStore
 from fakes.clock import FakeClock
 from fakes.memory_keyring import MemoryKeyring
@@ -102,7 +102,7 @@ class Desk:
         assert accepted.operation is None
 
     async def promise(self, operation: OperationID) -> Operation:
-        return await self.store.write(lambda tx: certificates.promise(tx, operation, now=self.clock.now()))
+        return await self.store.write(lambda tx: promises.promise(tx, operation, now=self.clock.now()))
 
     async def delete(self, entry_id: str = SHOP) -> None:
         await self.store.write(lambda tx: certificates.delete(tx, PROD, EntryID(entry_id), now=self.clock.now()))

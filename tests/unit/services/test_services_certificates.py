@@ -21,7 +21,7 @@ from certorbit.model.entry import PLACEHOLDER, ConfigID, EntryID, Side, Source, 
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
 from certorbit.model.order import OrderID, OrderIntent
 from certorbit.pki.selfsigned import make_placeholder
-from certorbit.services import certificates, configurations
+from certorbit.services import certificates, configurations, promises
 
 
 async def add_placeholder(desk: Desk) -> None:
@@ -318,9 +318,9 @@ async def test_the_end_decides_what_the_client_is_told(desk: Desk) -> None:
         operation = await desk.operation(operation_id)
         if state is OperationState.FAILED:
             with pytest.raises(IssuanceFailed, match=r"^The CA refused: no\. No entry was created\.$"):
-                certificates.settle(operation)
+                promises.settle(operation)
         elif state is OperationState.CANCELLED:
             with pytest.raises(IssuanceFailed, match="'shop' was deleted while it was being issued"):
-                certificates.settle(operation)
+                promises.settle(operation)
         else:
-            certificates.settle(operation)
+            promises.settle(operation)

@@ -13,7 +13,7 @@ from certorbit.clock import SystemChance, SystemClock
 from certorbit.errors import CertorbitError, EntryExists, InUse, IssuanceFailed, NotFound, RetryRule
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import certificates, renewals
+from certorbit.services import certificates, promises, renewals
 from certorbit.storage import SQLStore, make_engine
 from certorbit.workflows import records
 from fakes.clock import FakeChance, FakeClock
@@ -108,7 +108,7 @@ async def test_a_promise_and_a_failure_agree_on_who_came_first(desks: tuple[Desk
             assert operation.state is OperationState.FAILED
             assert entry is None
             with pytest.raises(IssuanceFailed):
-                certificates.settle(await one.promise(operation_id))
+                promises.settle(await one.promise(operation_id))
 
 
 async def test_a_deletion_and_a_failure_leave_one_end(desks: tuple[Desk, Desk]) -> None:

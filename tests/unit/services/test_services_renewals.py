@@ -16,13 +16,13 @@ from operator_desk import (
     wait_after_failure,
 )
 
-from certorbit.errors import BadIdentifier, BadInput, BuiltIn, InUse, NotFound
+from certorbit.errors import BadIdentifier, BadInput, BuiltIn, InUse, IssuanceFailed, NotFound
 from certorbit.model.ca_limits import AccountKey
 from certorbit.model.entry import PLACEHOLDER, EntryID, Side, Version, VersionID
 from certorbit.model.identifier_failure import IdentifierFailure
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
 from certorbit.pki.selfsigned import make_placeholder
-from certorbit.services import certificates, configurations, renewals, versions
+from certorbit.services import configurations, promises, renewals, versions
 
 
 async def retry(desk: Desk, operation_id: str) -> Operation:
@@ -186,8 +186,8 @@ async def test_cancelling_a_first_issuance_deletes_its_entry(desk: Desk) -> None
     assert await desk.find() is None
     assert (await desk.configuration()).version == before + 1
     assert (await cancel(desk, operation_id)).entry_is_gone
-    with pytest.raises(certificates.IssuanceFailed, match="was deleted while"):
-        certificates.settle(await desk.operation(operation_id))
+    with pytest.raises(IssuanceFailed, match="was deleted while"):
+        promises.settle(await desk.operation(operation_id))
 
 
 async def test_what_is_over_is_not_cancelled(desk: Desk) -> None:
