@@ -22,7 +22,7 @@ from certorbit.model.entry import (
 from certorbit.model.material import CertificateFacts
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
 from certorbit.model.order import Account, Challenge, OrderID, OrderIntent
-from certorbit.ports.store import Authority
+from certorbit.ports.authority_store import Authority
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 PROD = ConfigID("prod")

@@ -9,7 +9,8 @@ from certorbit.errors import Broken, LostRace
 from certorbit.model.access import APIKeyID
 from certorbit.model.operation import OperationID
 from certorbit.model.order import OrderID
-from certorbit.ports.store import RevokedSerial, UnitOfWork
+from certorbit.ports.authority_store import RevokedSerial
+from certorbit.ports.store import UnitOfWork
 from certorbit.storage import SQLStore
 from records import NOW, make_account, make_api_key, make_authority, make_challenge, make_intent
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 from certorbit.errors import Broken, LostRace
-from certorbit.ports.store import Authority, RevokedSerial, UnitOfWork
+from certorbit.ports.authority_store import Authority, RevokedSerial
+from certorbit.ports.store import UnitOfWork
 
 T = TypeVar("T")
 _TRIES = 20

@@ -22,8 +22,9 @@ from certorbit.model.material import KeyType, PrivateKeyPEM
 from certorbit.pki.chain import is_issued_by
 from certorbit.pki.pem import read_certificates, write_certificates
 from certorbit.pki.private_key import load_own_key, make_key
+from certorbit.ports.authority_store import Authority, RevokedSerial
 from certorbit.ports.keyring import Keyring
-from certorbit.ports.store import Authority, RevokedSerial, Store, UnitOfWork
+from certorbit.ports.store import Store, UnitOfWork
 from certorbit.settings import InternalCASettings
 
 log = structlog.get_logger(__name__)

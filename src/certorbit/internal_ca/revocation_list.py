@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certorbit.internal_ca.certificates import Signer, find_authority_key
-from certorbit.ports.store import RevokedSerial
+from certorbit.ports.authority_store import RevokedSerial
 
 # RFC 5280 §5.3.1 by number. 7 is unused; 6 and 8 are about holds, which we don't do.
 REASONS = {

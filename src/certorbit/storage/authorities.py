@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from certorbit.ports.store import Authority, RevokedSerial
+from certorbit.ports.authority_store import Authority, RevokedSerial
 from certorbit.storage.tables import authorities, authority_counters, authority_issued
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
