@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 import sqlalchemy as sa
@@ -69,10 +70,14 @@ def test_what_was_acknowledged_survives_kill_9(database_url: str) -> None:
 def write_and_kill(url: str, *, prefix: str, after: int) -> set[str]:
     """Return what the writer said it had written before it was killed, some time after so many lines."""
     command = [sys.executable, "-c", WRITER, url, str(Path(__file__).parent.parent), prefix]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+    with (
+        TemporaryFile("w+") as complaints,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as writer,
+    ):
         assert writer.stdout is not None
         lines = [writer.stdout.readline() for _ in range(after)]
         writer.kill()
         lines += writer.stdout.readlines()
-    assert all(line.endswith("\n") for line in lines), "the writer stopped by itself"
+        complaints.seek(0)
+        assert all(line.endswith("\n") for line in lines), f"the writer stopped by itself: {complaints.read()[-2000:]}"
     return {line.strip() for line in lines}
