@@ -27,7 +27,11 @@ _SCHEDULE = (
 _WITH_SCHEDULE = JOINED.add_columns(entries.c.due_at, *_SCHEDULE).outerjoin(
     renewals, renewals.c.entry_uid == entries.c.uid
 )
-_FIND = _WITH_SCHEDULE.where(entries.c.uid == sa.bindparam("entry"))
+_FIND = (
+    sa.select(entries.c.due_at, *_SCHEDULE)
+    .select_from(entries.outerjoin(renewals, renewals.c.entry_uid == entries.c.uid))
+    .where(entries.c.uid == sa.bindparam("entry"))
+)
 _DUE = (
     _WITH_SCHEDULE.where(entries.c.due_at <= sa.bindparam("now", type_=entries.c.due_at.type))
     .order_by(entries.c.due_at)
@@ -66,7 +70,7 @@ class SQLSchedules:
         if not is_storable(entry):
             return None
         row = self._transaction.execute(_FIND, {"entry": entry}).first()
-        return _split(row)[1] if row else None
+        return _schedule(entry, tuple(row)) if row else None
 
     def put(self, schedule: Schedule) -> None:
         found = self._transaction.execute(_SET_DUE, {"entry": schedule.entry_uid, "look_at": schedule.look_at})
@@ -92,9 +96,14 @@ class SQLSchedules:
 def _split(row: sa.Row[Any]) -> tuple[Entry, Schedule]:
     columns: tuple[Any, ...] = tuple(row)
     entry = entry_from(columns[:-_WIDTH])
-    look_at, renew_at, reason, info, paused, issuer, predecessor = columns[-_WIDTH:]
-    schedule = Schedule(
-        entry_uid=entry.uid,
+    return entry, _schedule(entry.uid, columns[-_WIDTH:])
+
+
+def _schedule(entry: EntryUID, columns: tuple[Any, ...]) -> Schedule:
+    """Return the schedule of `entries.due_at` and the columns `_SCHEDULE`; blank where there is no row yet."""
+    look_at, renew_at, reason, info, paused, issuer, predecessor = columns
+    return Schedule(
+        entry_uid=entry,
         look_at=look_at,
         renew_at=renew_at,
         reason=reason or "",
@@ -103,7 +112,6 @@ def _split(row: sa.Row[Any]) -> tuple[Entry, Schedule]:
         issuer=issuer or "",
         predecessor_not_before=predecessor,
     )
-    return entry, schedule
 
 
 def _values(schedule: Schedule) -> Mapping[str, Any]:
