@@ -1,7 +1,9 @@
 """Answers HTTP-01 challenges (RFC 8555 §8.3) from the shared store, so that any node can give them."""
 
 import re
+from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import orjson
@@ -21,6 +23,8 @@ PATH = _PREFIX + "{token}"
 # While the database restarts the CA is kept waiting: it gives up after ten seconds or so, and a refusal would end the
 # order, because CAs look once (facts.md: a failed challenge needs a new order).
 _PATIENCE_SECONDS = (0.5, 1.0, 2.0)
+_REMEMBERED = timedelta(seconds=5)
+_MOST_REMEMBERED = 1000
 _TOKEN = re.compile("[A-Za-z0-9_-]{1,256}")  # RFC 8555 §8.1: base64url without padding; CAs use 22 to 43 characters
 
 
@@ -64,6 +68,7 @@ class ChallengeApp:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._answered: OrderedDict[str, tuple[datetime, bytes]] = OrderedDict()
         self._requests = parts.metrics.counter(
             "certorbit_challenge_requests_total", meaning="Answered HTTP-01 look-ups.", labels=("status",)
         )
@@ -91,6 +96,10 @@ class ChallengeApp:
         token = path.removeprefix(_PREFIX).removesuffix("/")
         if not path.startswith(_PREFIX) or not _TOKEN.fullmatch(token):
             return 404, _render_error(404, "There is nothing at this path.")
+        now = self._parts.clock.now()
+        asked_at, answer = self._answered.get(token, (now, b""))
+        if answer and timedelta(0) <= now - asked_at < _REMEMBERED:
+            return 200, answer
         for pause in (*_PATIENCE_SECONDS, None):
             try:
                 challenge = await self._parts.store.read(lambda tx: tx.challenges.find(token))
@@ -101,8 +110,15 @@ class ChallengeApp:
                 continue
             if challenge is None:
                 return 404, _render_error(404, "There is no challenge with this token here.")
-            return 200, challenge.key_authorization.encode()
+            return 200, self._remember(token, challenge.key_authorization.encode(), now=now)
         return 503, _render_error(503, "The store does not answer; try again.")
+
+    def _remember(self, token: str, answer: bytes, *, now: datetime) -> bytes:
+        """Keep an answer for a moment: a CA looks from several places at once. A token's answer never changes."""
+        self._answered[token] = now, answer
+        if len(self._answered) > _MOST_REMEMBERED:
+            self._answered.popitem(last=False)
+        return answer
 
 
 def _render_error(status: int, message: str) -> bytes:

@@ -83,7 +83,9 @@ def _normalise_name(name: str, *, shown: str) -> str:
     wildcard = name.startswith("*.")
     base = name[2:] if wildcard else name
     try:
-        ascii_name = idna.encode(base, uts46=True, transitional=False).decode() if base else ""
+        # Plain ASCII without A-labels is its own encoding; the table look-ups cost more than all else here.
+        is_plain = base.isascii() and "xn--" not in base.lower()
+        ascii_name = base if is_plain else idna.encode(base, uts46=True, transitional=False).decode()
     except (idna.IDNAError, UnicodeError):
         # Labels that IDNA 2008 refuses but DNS names hold (a "--" in places 3 and 4) still pass below if they are
         # plain ASCII; everything else is no name.

@@ -16,7 +16,7 @@ from certorbit.ports.store import Store, UnitOfWork
 FIRST_POLL_SECONDS: Final = 0.1
 LONGEST_POLL_SECONDS: Final = 0.25
 POLL_GROWTH: Final = 1.2
-LEAST_PAUSE_SECONDS: Final = 0.02  # however many notices arrive: at most 50 queries per second
+LEAST_PAUSE_SECONDS: Final = 0.04  # however many notices arrive: at most 25 queries per second
 log = structlog.get_logger(__name__)
 
 
