@@ -9,7 +9,7 @@ from certorbit_process import CERTORBIT, Service, serving
 from peers.measure import CA, Result, Stopwatch
 from processes import cpu_seconds
 
-AT_ONCE = 24  # POSTs; the orders in flight at the CA are bounded by the setting
+AT_ONCE = 32  # POSTs; the orders in flight at the CA are bounded by the setting
 MAX_IN_FLIGHT = 12  # Debian's Pebble wedges above 16 requests in flight
 LIMIT_SECONDS = 300
 
