@@ -1,9 +1,10 @@
 """An operation: a workflow as users see it. Attempts of one operation share its id."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 from certorbit.errors import (
     AccountProblem,
@@ -82,6 +83,38 @@ def problem_from(error: CertorbitError) -> Problem:
         retry_at=error.retry.at,
         keeps_order=isinstance(error, Unreachable | RateLimited | SolverFailed),
         blames_issuer=isinstance(error, Unreachable | RateLimited | AccountProblem | CAAForbids | BadIssue),
+    )
+
+
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """Return the problem as a JSON value, for a row and for a checkpoint."""
+    return {
+        "message": problem.message,
+        "type": problem.type,
+        "detail": problem.detail,
+        "subproblems": problem.subproblems,
+        "retry": problem.retry.value,
+        "retry_at": problem.retry_at.isoformat() if problem.retry_at else None,
+        "keeps_order": problem.keeps_order,
+        "blames_issuer": problem.blames_issuer,
+        "held": {name: until.isoformat() for name, until in problem.held.items()},
+    }
+
+
+def problem_from_json(stored: Mapping[str, Any]) -> Problem:
+    """Return what `problem_to_json` wrote."""
+    retry_at = stored["retry_at"]
+    return Problem(
+        message=stored["message"],
+        type=stored["type"],
+        detail=stored["detail"],
+        subproblems=stored["subproblems"],
+        retry=RetryRule(stored["retry"]),
+        retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
+        keeps_order=stored["keeps_order"],
+        # Rows of version 0.1.0 don't have these.
+        blames_issuer=stored.get("blames_issuer", False),
+        held={name: datetime.fromisoformat(until) for name, until in stored.get("held", {}).items()},
     )
 
 

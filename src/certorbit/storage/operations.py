@@ -6,9 +6,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from certorbit.errors import RetryRule
 from certorbit.model.entry import ConfigID, EntryID, EntryUID
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
+from certorbit.model.operation import (
+    Operation,
+    OperationID,
+    OperationKind,
+    OperationState,
+    problem_from_json,
+    problem_to_json,
+)
 from certorbit.storage.tables import UNFINISHED, operations
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
@@ -144,38 +150,8 @@ def _values(operation: Operation) -> Mapping[str, Any]:
         "finished_at": operation.finished_at,
         "next_attempt_at": operation.next_attempt_at,
         "issuer_name": operation.issuer_name,
-        "problem": _problem_values(operation.problem) if operation.problem else None,
+        "problem": problem_to_json(operation.problem) if operation.problem else None,
     }
-
-
-def _problem_values(problem: Problem) -> Mapping[str, Any]:
-    return {
-        "message": problem.message,
-        "type": problem.type,
-        "detail": problem.detail,
-        "subproblems": problem.subproblems,
-        "retry": problem.retry.value,
-        "retry_at": problem.retry_at.isoformat() if problem.retry_at else None,
-        "keeps_order": problem.keeps_order,
-        "blames_issuer": problem.blames_issuer,
-        "held": {name: until.isoformat() for name, until in problem.held.items()},
-    }
-
-
-def _problem(stored: Mapping[str, Any]) -> Problem:
-    retry_at = stored["retry_at"]
-    return Problem(
-        message=stored["message"],
-        type=stored["type"],
-        detail=stored["detail"],
-        subproblems=stored["subproblems"],
-        retry=RetryRule(stored["retry"]),
-        retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
-        keeps_order=stored["keeps_order"],
-        # Rows of version 0.1.0 don't have these.
-        blames_issuer=stored.get("blames_issuer", False),
-        held={name: datetime.fromisoformat(until) for name, until in stored.get("held", {}).items()},
-    )
 
 
 def _operation(row: sa.Row[Any]) -> Operation:
@@ -194,5 +170,5 @@ def _operation(row: sa.Row[Any]) -> Operation:
         finished_at=row.finished_at,
         next_attempt_at=row.next_attempt_at,
         issuer_name=row.issuer_name,
-        problem=_problem(row.problem) if row.problem is not None else None,
+        problem=problem_from_json(row.problem) if row.problem is not None else None,
     )

@@ -24,7 +24,7 @@ from certorbit.model.ca_limits import CALimits
 from certorbit.model.entry import Version, key_context
 from certorbit.model.identifiers import Identifier, hash_identifiers, normalise_identifier
 from certorbit.model.material import KeyType, PrivateKeyPEM
-from certorbit.model.operation import Operation, OperationID, OperationKind, Problem
+from certorbit.model.operation import Operation, OperationID, OperationKind, Problem, problem_to_json
 from certorbit.model.order import OrderID, OrderIntent, order_key_context
 from certorbit.pki.ari import make_cert_id
 from certorbit.pki.chain import check_issue
@@ -175,7 +175,7 @@ class Attempt:
     def _wait(self, problem: Problem) -> Outcome:
         """Return the outcome of an order that was not asked for: the attempt ends, the next one has its time."""
         log.info("order.waits", issuer=self.issuer.name, type=problem.type, until=str(problem.retry_at))
-        return {"outcome": FAILED, "problem": records.problem_to_json(problem)}
+        return {"outcome": FAILED, "problem": problem_to_json(problem)}
 
     def _name_predecessor(self, predecessor: Version | None) -> str | None:
         """Return the ARI CertID of the version that the order replaces, if this issuer made it."""

@@ -5,11 +5,11 @@ one never runs again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 
@@ -19,7 +19,7 @@ from certorbit.model.backoff import Poll
 from certorbit.model.ca_limits import NO_LIMITS, LimitPolicy
 from certorbit.model.failover import OrderByConfig, order_for
 from certorbit.model.material import KeyType
-from certorbit.model.operation import Operation, OperationID, problem_from
+from certorbit.model.operation import Operation, OperationID, problem_from, problem_from_json, problem_to_json
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
@@ -126,7 +126,7 @@ class Issuance:
 
         is_barren: the CA was not asked for the certificate yet.
         """
-        failure = records.problem_from_json(problem)
+        failure = problem_from_json(cast("Mapping[str, Any]", problem))
         operation = await self.store.write(
             lambda tx: records.record_failure(
                 tx,
@@ -151,7 +151,7 @@ class Issuance:
 
 def _failed(name: str, error: Outside) -> Outcome:
     log.warning("issuance.step_failed", step=name, error=type(error).__name__, message=error.message)
-    return {"outcome": FAILED, "problem": records.problem_to_json(problem_from(error))}
+    return {"outcome": FAILED, "problem": problem_to_json(problem_from(error))}
 
 
 def _log_failure(operation: Operation | None, message: str) -> None:

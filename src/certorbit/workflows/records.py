@@ -1,9 +1,8 @@
 """What issuance writes down, one transaction each. Every function may run again with the same arguments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
 
 from certorbit.errors import RetryRule
 from certorbit.model.backoff import Uniform, next_attempt_at
@@ -20,7 +19,7 @@ from certorbit.model.failover import (
     rung,
 )
 from certorbit.model.material import CertificateFacts
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem, problem_to_json
 from certorbit.model.order import OrderIntent
 from certorbit.model.renewal import next_try_at
 from certorbit.model.schedule import Schedule
@@ -268,27 +267,6 @@ def _in_order(tx: UnitOfWork, operation: Operation, issuers: Sequence[str]) -> t
 def _may_end(operation: Operation) -> bool:
     """Return whether a refusal ends the operation and takes the entry with it: a new one, of which nobody was told."""
     return operation.kind is OperationKind.ISSUE and not operation.promised
-
-
-def problem_to_json(problem: Problem) -> dict[str, object]:
-    """Return the problem as a value for a checkpoint."""
-    return asdict(problem) | {"retry_at": problem.retry_at.isoformat() if problem.retry_at else None}
-
-
-def problem_from_json(value: object) -> Problem:
-    """Return what `problem_to_json` wrote."""
-    fields = cast("dict[str, Any]", value)
-    instant = fields["retry_at"]
-    return Problem(
-        message=fields["message"],
-        type=fields["type"],
-        detail=fields["detail"],
-        subproblems=dict(fields["subproblems"]),
-        retry=RetryRule(fields["retry"]),
-        retry_at=datetime.fromisoformat(instant) if instant else None,
-        keeps_order=bool(fields["keeps_order"]),
-        blames_issuer=bool(fields.get("blames_issuer", False)),
-    )
 
 
 def broken_problem(error_id: str) -> dict[str, object]:

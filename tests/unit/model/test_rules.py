@@ -1,5 +1,6 @@
 """Backoff, rights, keys that don't show themselves, and the error tree."""
 
+import json
 import pickle
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,7 @@ from certorbit.model.access import APIKeyID, Principal, Right, Role
 from certorbit.model.backoff import LADDER, Poll, next_attempt_at
 from certorbit.model.entry import is_entry_id, parse_side
 from certorbit.model.material import PrivateKeyPEM
-from certorbit.model.operation import Problem, problem_from
+from certorbit.model.operation import Problem, problem_from, problem_from_json, problem_to_json
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 
@@ -92,3 +93,19 @@ def test_a_problem_says_whether_its_order_can_go_on() -> None:
     assert not problem_from(refused).keeps_order
     assert list(problem_from(refused).subproblems) == ["a", "b"]
     assert (down.retry, refused.retry) == (BACKOFF, NEVER)
+
+
+def test_a_problem_reads_back_from_a_row_and_from_a_checkpoint_as_it_was() -> None:
+    full = Problem(
+        message="m",
+        type="t",
+        detail="d",
+        subproblems={"a": "1"},
+        retry=RetryRule.AT,
+        retry_at=NOW,
+        keeps_order=True,
+        blames_issuer=True,
+        held={"first": NOW},
+    )
+    for one in (full, problem(RetryRule.NEVER)):
+        assert problem_from_json(json.loads(json.dumps(problem_to_json(one)))) == one
