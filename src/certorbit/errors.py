@@ -24,7 +24,14 @@ CertorbitError                    kind, message, subject (which input), hint (wh
 │  │  ├─ OrderLost                the order is gone, invalid or expired: a new one is needed
 │  │  ├─ CAAForbids               CAA records let another CA issue, not this one
 │  │  └─ AccountProblem           account unknown, external binding or terms required
-│  └─ BadIssue                    the CA's certificate isn't what we asked for
+│  ├─ BadIssue                    the CA's certificate isn't what we asked for
+│  └─ DeployFailed                a certificate could not be put on a listener
+│     ├─ TargetRefused            the provider says no to it, or its own configuration is broken
+│     ├─ TargetFull               a limit of the provider is reached
+│     ├─ CredentialsRefused       the provider doesn't know us, or we lack a right
+│     ├─ Throttled                too many requests
+│     ├─ TargetGone               the listener, load balancer or copy does not exist
+│     └─ NotServed                the handshake showed another certificate, or none
 ├─ LostRace                       serialisation failure; the store runs the transaction again
 └─ Broken                         an invariant of ours; logged with an id, never shown
 
@@ -261,6 +268,34 @@ class CAAForbids(IssuerRefused):
 
 class BadIssue(Outside):
     """The CA's certificate isn't what we asked for (names, key, dates, chain)."""
+
+
+class DeployFailed(Outside):
+    """A certificate could not be put on a listener, or taken off it. `subject` is the listener or the target."""
+
+
+class TargetRefused(DeployFailed):
+    """The provider says no to the certificate, or its own configuration is broken by somebody else."""
+
+
+class TargetFull(DeployFailed):
+    """A limit of the provider is reached: certificates of a listener, imports of a year."""
+
+
+class CredentialsRefused(DeployFailed):
+    """The provider doesn't know us, or we lack a right; the message names it."""
+
+
+class Throttled(DeployFailed):
+    """The provider wants fewer requests."""
+
+
+class TargetGone(DeployFailed):
+    """The listener, the load balancer or the copy does not exist (any more)."""
+
+
+class NotServed(DeployFailed):
+    """The handshake showed another certificate than the one that was put there, or none."""
 
 
 class LostRace(CertorbitError):

@@ -1,0 +1,176 @@
+"""A target: one account, process or folder that holds certificates and lets listeners serve them.
+
+Every method is safe to repeat: after a crash the same call comes again, and what is done already is found done. What a
+method changes is in force when it returns, as far as the provider tells; the proof by a TLS handshake comes after
+(`ports.prober`). Blocking SDKs run in threads. Each call has a time limit of its own and a bounded number of tries
+with jitter for what is worth trying at once (throttling, a lost connection); everything else is the workflow's.
+
+Errors are the same for all targets:
+
+- TargetFull: a limit of the provider is reached (certificates of a listener, imports of a year). Nothing was changed.
+- TargetGone: the listener, the load balancer or the copy that is named does not exist (any more).
+- CredentialsRefused: the provider doesn't know us, or we have no right; the message names the right.
+- Throttled: too many requests, also after the target's own tries.
+- Unreachable: nobody answered (`phase`).
+- TargetRefused: the provider says no to this certificate (key type, chain) or its configuration is broken by somebody
+  else; the message has its own words. No private key is ever in a message.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from certorbit.model.balancer import Bundle, Copy, Listener, ListenerKey
+
+
+class Grade(StrEnum):
+    """How a finding of `Target.check` is to be taken."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `certorbit targets check`.
+
+    what: `reach`, `read`, `write`, or a right's own name (`acm:ImportCertificate`). message: what was seen, and for a
+    failure what to do.
+    """
+
+    what: str
+    grade: Grade
+    message: str
+
+
+class Target(Protocol):
+    """One `[[targets]]` table."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the settings."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """`aws`, `gcp`, or `link11` for what the operator runs himself (contract.md)."""
+        ...
+
+    def scope_of(self, listener: ListenerKey) -> str:
+        """Return the store that copies for this listener are kept in; asks nobody.
+
+        Listeners of one scope share the copy of an entry, so they change to a new version together. The same text for
+        ever: it is written down with the copies.
+        """
+        ...
+
+    async def discover(self) -> Sequence[Listener]:
+        """Return all TLS listeners with what they hold, by key."""
+        ...
+
+    async def look(self, listener: ListenerKey) -> Listener:
+        """Return one listener as it is now. Raises TargetGone."""
+        ...
+
+    async def install(self, bundle: Bundle, *, scope: str, present: Copy | None) -> Copy:
+        """Put a version's chain and key into the scope's store, and return its copy.
+
+        present: the entry's copy in this scope as we last knew it; it may be gone. A target that can change a copy in
+        place does so and returns the same handle: its listeners then serve the new version already. One that can't
+        (immutable copies, another key type) makes a new copy and leaves the present one.
+        A repeat with the same version finds the copy of the first run and makes no second one.
+        Going back is the same call with the older version.
+        """
+        ...
+
+    async def attach(self, listener: ListenerKey, copy: Copy, *, instead_of: str) -> None:
+        """Let the listener serve the copy by SNI, beside its default. Harmless if it does (also as its default).
+
+        instead_of: handle of an older copy of the same entry that is taken off the listener in the same change, or as
+        soon as the new one is on; where it is the default, the new one becomes the default. "": none.
+        """
+        ...
+
+    async def set_default(self, listener: ListenerKey, copy: Copy) -> None:
+        """Make the copy the listener's default. What was the default before is not kept beside it."""
+        ...
+
+    async def detach(self, listener: ListenerKey, handle: str) -> None:
+        """Take the copy off the listener. Harmless if it isn't on it. Raises TargetRefused if it is the default."""
+        ...
+
+    async def remove(self, handle: str) -> None:
+        """Delete the copy from the store. Harmless if it is gone. Raises TargetRefused while something uses it."""
+        ...
+
+    async def list_copies(self) -> Mapping[str, str]:
+        """Return the handles of the copies in the store that this service made, each with the leaf's fingerprint.
+
+        fingerprint: lower-case hex SHA-256 of the leaf's DER; "" where the provider doesn't show it.
+        """
+        ...
+
+    async def check(self) -> Sequence[Finding]:
+        """Find out whether the target can be reached, read and written, without changing what is served."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class QuotaLedger(Protocol):
+    """Counts what a provider allows only so often, over all processes and restarts."""
+
+    async def spend(self, account: str, kind: str, *, limit: int, days: int) -> None:
+        """Write down one use before it happens.
+
+        account: for example `<account id>/<region>`. kind: for example `acm-import`.
+
+        Raises:
+            TargetFull: `limit` uses were written down within the last `days` days.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShelfItem:
+    """A certificate that we serve to proxies ourselves. sealed in the store; open only in this value."""
+
+    name: str
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfState:
+    """A target's whole shelf. revision: another number whenever something on it changed."""
+
+    revision: int
+    items: tuple[ShelfItem, ...]
+    slots: Mapping[str, str]
+
+
+class Shelf(Protocol):
+    """What a target that serves certificates itself (Envoy's SDS) keeps in the store, so that every process can.
+
+    A shelf belongs to one target. `slots` maps names that proxies ask for to the names of items.
+    """
+
+    async def revision(self) -> int: ...
+    async def load(self) -> ShelfState: ...
+    async def put(self, name: str, bundle: Bundle) -> None: ...
+    async def remove(self, name: str) -> None: ...
+    async def assign(self, slots: Mapping[str, str]) -> None:
+        """Write these slots; an empty item name frees the slot. Others stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One counted use of a quota."""
+
+    account: str
+    kind: str
+    at: datetime
