@@ -11,9 +11,9 @@
 set -euo pipefail
 
 # program and the Debian package that brings it
-tests="pebble:pebble pebble-challtestsrv:pebble openssl:openssl named:bind9"
+tests="pebble:pebble pebble-challtestsrv:pebble openssl:openssl named:bind9 haproxy:haproxy nginx:nginx-light"
 demo="openssl:openssl"
-bench="pebble:pebble pebble-challtestsrv:pebble lego:lego"
+bench="pebble:pebble pebble-challtestsrv:pebble lego:lego haproxy:haproxy"
 
 missing=()
 case "${1:-}" in

@@ -18,6 +18,8 @@ from certorbit.limit_settings import LimitOverride
 from certorbit.renewal_settings import WindowSettings
 from certorbit.settings import ConfigurationSettings, IssuerSettings, Settings
 from certorbit.solver_settings import DNSSolverSettings, HTTP01SolverSettings, SolverSettings
+from certorbit.target_settings import TargetSettings
+from certorbit.target_settings.table import ListenerTable, OwnTargetTable, TargetTable
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
@@ -52,7 +54,10 @@ what solvers sign in with) belong into the environment or into a file that only 
 SOLVER_TYPES: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(SolverSettings)[0])
 }
-SECTIONS = ("issuers", "configurations", "solvers")  # written below by hand
+TARGET_TYPES: dict[str, type[TargetTable]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(TargetSettings)[0])
+}
+SECTIONS = ("issuers", "configurations", "solvers", "targets")  # written below by hand
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "more than"), Le: ("le", "at most"), Lt: ("lt", "less than")}
 
 
@@ -97,6 +102,7 @@ def render() -> str:
         '`CERTORBIT_CONFIGURATIONS={"prod": {"issuers": ["zerossl", "letsencrypt"]}}`.\n\n',
         *table_of(ConfigurationSettings.model_fields, prefix=None),
         *solver_sections(),
+        *target_sections(),
     ]
     return "".join(sections)
 
@@ -120,6 +126,62 @@ def solver_sections() -> Iterator[str]:
         if fields := {n: f for n, f in model.model_fields.items() if n not in {*common, *own}}:
             yield f'\n### `type = "{kind}"`\n\n{(model.__doc__ or "").strip()}\n\n'
             yield from table_of(fields, prefix=None)
+
+
+def target_sections() -> Iterator[str]:
+    """Yield the tables of all targets: what all have, what those of the operator's own have, then each type's own."""
+    common, own = TargetTable.model_fields, OwnTargetTable.model_fields
+    own_types = [kind for kind, model in TARGET_TYPES.items() if issubclass(model, OwnTargetTable)]
+    yield "\n## `[[targets]]`\n\n"
+    yield "One table per account, process or folder that certificates are put on ([deployment](deployment.md)). A\n"
+    yield "roll-out takes them in their order here. In the environment the whole list is one JSON array,\n"
+    yield "`CERTORBIT_TARGETS`. All types have:\n\n"
+    yield from table_of(
+        {"type": FieldInfo(annotation=str, description=f"one of {', '.join(f'`{kind}`' for kind in TARGET_TYPES)}")}
+        | common,
+        prefix=None,
+    )
+    yield f"\n{', '.join(f'`{kind}`' for kind in own_types)} have besides:\n\n"
+    yield from table_of({name: field for name, field in own.items() if name not in common}, prefix=None)
+    yield "\nand `[[targets.listeners]]`, one table per listener, with:\n\n"
+    yield from table_of(ListenerTable.model_fields, prefix=None)
+    for kind, model in TARGET_TYPES.items():
+        page = f"targets/{kind}.md"
+        link = f" [Its page]({page})." if (DOCUMENT.parent / page).exists() else ""
+        yield f'\n### Target `type = "{kind}"`\n\n{(model.__doc__ or "").strip()}{link}\n\n'
+        known = {*own, "type", "listeners"} if kind in own_types else {*common, "type"}
+        changed = {name for name in known & {*own} if is_other(model.model_fields.get(name), own.get(name))}
+        yield from target_tables(model.model_fields, leave_out=known - changed)
+
+
+def target_tables(fields: dict[str, FieldInfo], *, leave_out: set[str]) -> Iterator[str]:
+    """Yield the table of a type's fields, then one for each field that is a table of its own or a list of them."""
+    shown = {name: field for name, field in fields.items() if name not in leave_out}
+    plain = {name: field for name, field in shown.items() if part_of(field) is None}
+    if plain:
+        yield from table_of(plain, prefix=None)
+    for name, field in shown.items():
+        if (part := part_of(field)) is not None:
+            yield f"\n`[targets.{name}]`: {field.description}\n\n"
+            yield from table_of(part.model_fields, prefix=None)
+    table = next(iter(get_args(fields["listeners"].annotation)), None) if "listeners" in fields else None
+    own = {n: f for n, f in table.model_fields.items() if n not in ListenerTable.model_fields} if table else {}
+    if own:
+        yield "\nEach `[[targets.listeners]]` has besides:\n\n"
+        yield from table_of(own, prefix=None)
+
+
+def is_other(field: FieldInfo | None, common: FieldInfo | None) -> bool:
+    """Return whether a type says something else about a field than all types do."""
+    return (
+        field is not None
+        and common is not None
+        and (field.default, field.description)
+        != (
+            common.default,
+            common.description,
+        )
+    )
 
 
 def table_of(fields: dict[str, FieldInfo], *, prefix: str | None) -> Iterator[str]:
@@ -146,14 +208,27 @@ def part_of(field: FieldInfo) -> type[BaseModel] | None:
 def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory is not None:
+        return "see below"
     value: Any = field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value in ("", (), None):
+    if value in ("", (), {}, None):
         return "none"
+    if isinstance(value, float):
+        return f"`{value:.3g}`"
+    return f"`{written(value)}`" if isinstance(value, bool | tuple | dict) else f"`{value}`"
+
+
+def written(value: Any) -> str:
+    """Return a value as a TOML file has it."""
     if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`{value:.3g}`" if isinstance(value, float) else f"`{value}`"
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {written(part)}' for name, part in value.items())} }}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def limits_of(field: FieldInfo) -> Iterator[str]:
@@ -165,7 +240,8 @@ def limits_of(field: FieldInfo) -> Iterator[str]:
         if isinstance(rule, MinLen):
             yield "not empty" if rule.min_length == 1 else f"at least {rule.min_length} characters"
         if isinstance(rule, MaxLen):
-            yield f"at most {rule.max_length} characters"
+            unit = "entries" if get_origin(field.annotation) in {tuple, dict} else "characters"
+            yield f"at most {rule.max_length} {unit}"
         for kind, (attribute, words) in BOUNDS.items():
             if isinstance(rule, kind):
                 yield f"{words} {getattr(rule, attribute)}"

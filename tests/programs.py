@@ -9,6 +9,9 @@ PACKAGES = {
     "pebble": "Debian package pebble",
     "pebble-challtestsrv": "Debian package pebble",
     "named": "Debian package bind9",
+    "haproxy": "Debian package haproxy",
+    "nginx": "Debian package nginx-light",
+    "openssl": "Debian package openssl",
 }
 
 

@@ -7,6 +7,18 @@ from uuid import uuid4
 
 from certorbit.errors import RetryRule
 from certorbit.model.access import APIKey, APIKeyID, Role
+from certorbit.model.balancer import Endpoint, HeldCopy, Listener, ListenerKey
+from certorbit.model.change import Change, ChangeKind
+from certorbit.model.deployment import (
+    Attachment,
+    AttachmentID,
+    Handshake,
+    Proof,
+    Rollout,
+    Snapshot,
+    Stage,
+    Wanted,
+)
 from certorbit.model.entry import (
     ConfigID,
     Configuration,
@@ -22,6 +34,7 @@ from certorbit.model.entry import (
 from certorbit.model.material import CertificateFacts
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
 from certorbit.model.order import Account, Challenge, OrderID, OrderIntent
+from certorbit.model.site import ClientCertificateMode, Site, SiteID
 from certorbit.ports.authority_store import Authority
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
@@ -116,10 +129,11 @@ def make_operation(
     state: OperationState = OperationState.QUEUED,
     created_at: datetime = NOW,
     problem: Problem | None = None,
+    kind: OperationKind = OperationKind.ISSUE,
 ) -> Operation:
     return Operation(
         id=OperationID(id or uuid4().hex),
-        kind=OperationKind.ISSUE,
+        kind=kind,
         config=ConfigID(config),
         entry_id=EntryID(entry_id),
         entry_uid=EntryUID(entry_uid or uuid4().hex),
@@ -182,4 +196,121 @@ def make_api_key(id: str = "", *, digest: str = "", created_at: datetime = NOW) 
 def make_authority() -> Authority:
     return Authority(
         root_pem="root", issuing_pem="issuing", sealed_root_key=b"r", sealed_issuing_key=b"i", created_at=NOW
+    )
+
+
+def make_key(listener: str = "https", *, target: str = "edge", port: int = 443) -> ListenerKey:
+    return ListenerKey(target=target, region="eu-1", load_balancer="web", listener=listener, port=port)
+
+
+def make_listener(key: ListenerKey | None = None, *, default: str = "arn:1") -> Listener:
+    return Listener(
+        key=key or make_key(),
+        provider="aws",
+        kind="application",
+        dns_name="web.example.test",
+        max_certificates=25,
+        default=default,
+        certificates=("arn:3", "arn:2"),
+        endpoints=(Endpoint("web.example.test", 443), Endpoint("2001:db8::1", 8443)),
+    )
+
+
+def make_proof(*, is_served: bool = True) -> Proof:
+    handshakes = (
+        Handshake(address="192.0.2.1", port=443, server_name="www.example.test", leaf="ab" * 32),
+        Handshake(address="2001:db8::1", port=443, server_name="", leaf="", error="refused\x00"),
+    )
+    return Proof(at=NOW, is_served=is_served, message="" if is_served else "Another one.", handshakes=handshakes)
+
+
+def make_attachment(
+    entry: Entry,
+    key: ListenerKey | None = None,
+    *,
+    id: str = "",
+    is_default: bool = False,
+    wanted: Wanted = Wanted.ATTACHED,
+) -> Attachment:
+    return Attachment(
+        id=AttachmentID(id or uuid4().hex),
+        listener=key or make_key(),
+        provider="aws",
+        kind="application",
+        config=entry.config,
+        entry_id=entry.id,
+        entry_uid=entry.uid,
+        is_default=is_default,
+        wanted=wanted,
+        promised=True,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def make_copy(
+    handle: str = "arn:1",
+    *,
+    target: str = "edge",
+    scope: str = "eu-1",
+    entry_uid: str = "u-shop",
+    config: str = "prod",
+    updated_at: datetime = NOW,
+    is_doomed: bool = False,
+) -> HeldCopy:
+    return HeldCopy(
+        target=target,
+        scope=scope,
+        handle=handle,
+        link=f"https://example.test/{handle}",
+        provider="aws",
+        region="eu-1",
+        config=ConfigID(config),
+        entry_id=EntryID("shop"),
+        entry_uid=EntryUID(entry_uid),
+        version=VersionID("v1"),
+        updated_at=updated_at,
+        is_doomed=is_doomed,
+    )
+
+
+def make_rollout(
+    operation: str = "o1", attachment: str = "a1", *, key: ListenerKey | None = None, updated_at: datetime = NOW
+) -> Rollout:
+    return Rollout(
+        operation=OperationID(operation),
+        attachment=AttachmentID(attachment),
+        listener=key or make_key(),
+        is_default=True,
+        from_version=VersionID("v1"),
+        to_version=VersionID("v2"),
+        stage=Stage.ROLLED_BACK,
+        updated_at=updated_at,
+        before=Snapshot(default="arn:1", certificates=("arn:3", "arn:2")),
+        proof=make_proof(is_served=False),
+        problem=make_problem(),
+    )
+
+
+def make_site(id: str = "shop", *, config: str = "prod", ssl_certificate: str = "shop") -> Site:
+    return Site(
+        config=ConfigID(config),
+        id=SiteID(id),
+        name="Shop",
+        description="Für Gäste",
+        server_names=("www.example.test", "a.example.test"),
+        ssl_certificate=ssl_certificate,
+        client_certificate="clients",
+        client_certificate_mode=ClientCertificateMode.OPTIONAL,
+        security_policy="strict",
+        routing_profile="r",
+        proxy_template="p",
+        challenge_cookie_domain="example.test",
+        mobile_application_group="m",
+    )
+
+
+def make_change(id: str = "shop") -> Change:
+    return Change(
+        kind=ChangeKind.CERTIFICATE, id=id, before=None, after={"side": "server", "names": ["é\x00"], "version": "v1"}
     )

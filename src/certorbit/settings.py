@@ -17,9 +17,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from certorbit.deployment_settings import DeploymentSettings
 from certorbit.limit_settings import LimitsSettings
+from certorbit.region_settings import RegionSettings
 from certorbit.renewal_settings import RenewalSettings
 from certorbit.solver_settings import SolverSettings
+from certorbit.target_settings import TargetSettings
 
 KeyTypeName = Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 DEFAULT_FILE = "certorbit.toml"
@@ -161,12 +164,18 @@ class Settings(BaseSettings):
 
     issuance: IssuanceSettings = Field(IssuanceSettings())
     renewal: RenewalSettings = Field(RenewalSettings())
+    deployment: DeploymentSettings = Field(DeploymentSettings())
+    regions: RegionSettings = Field(RegionSettings())
     worker: WorkerSettings = Field(WorkerSettings())
     internal_ca: InternalCASettings = Field(InternalCASettings())
     limits: LimitsSettings = Field(LimitsSettings())
     issuers: tuple[IssuerSettings, ...] = Field((), description="`[[issuers]]`, the first one issues")
     configurations: dict[str, ConfigurationSettings] = Field({}, description="`[configurations.<id>]`, by its id")
     solvers: tuple[SolverSettings, ...] = Field((), description="`[[solvers]]`, who proves control of which names")
+    targets: tuple[TargetSettings, ...] = Field(
+        (),
+        description="`[[targets]]`, load balancers that certificates are put on; a roll-out takes them in this order",
+    )
 
     @field_validator("http01_listen")
     @classmethod
@@ -197,6 +206,13 @@ class Settings(BaseSettings):
                     )
                 if part.issuers.count(name) > 1:
                     raise ValueError(f"configurations.{config}: the issuer {name!r} is given twice")
+        return self
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> "Settings":
+        names = [target.name for target in self.targets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"targets: the name {twice[0]!r} is given twice; what is attached is kept by it")
         return self
 
     @property

@@ -187,7 +187,12 @@ def serve(app: Any) -> Iterator[int]:
 
 
 @contextmanager
-def run_api(directory: Path, *, issuers: tuple[FakeIssuer, ...] | None = None, **settings: Any) -> Iterator[API]:
+def run_api(
+    directory: Path,
+    *,
+    issuers: tuple[FakeIssuer, ...] | None = None,
+    **settings: Any,
+) -> Iterator[API]:
     """Run the API on a new database in the directory until the block ends. settings: fields of `Settings`."""
     clock, keyring, ca = FakeClock(), LocalKeyring([KeyEncryptionKey(os.urandom(KEY_BYTES))]), make_ca()
     workflow = FakeWorkflow(ca=ca, keyring=keyring)

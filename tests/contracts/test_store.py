@@ -61,19 +61,6 @@ async def test_configurations_are_listed_by_id(store: SQLStore) -> None:
     assert [configuration.id for configuration in found] == ["a", "a-b", "aB", "b"]
 
 
-async def test_a_touch_counts_and_dates_the_change(prod: SQLStore) -> None:
-    later = NOW + timedelta(days=1)
-    await prod.write(lambda tx: tx.configurations.touch(PROD, now=later))
-    found = await prod.read(lambda tx: tx.configurations.find(PROD))
-    assert found is not None
-    assert (found.version, found.date) == (2, later)
-
-
-async def test_touching_an_unknown_configuration_is_a_bug(store: SQLStore) -> None:
-    with pytest.raises(Broken, match="'nowhere' is not in the store"):
-        await store.write(lambda tx: tx.configurations.touch(ConfigID("nowhere"), now=NOW))
-
-
 async def test_a_second_configuration_of_that_name_loses_the_race(prod: SQLStore) -> None:
     with pytest.raises(LostRace):
         await prod.write(lambda tx: tx.configurations.add(make_configuration()))

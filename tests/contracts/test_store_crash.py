@@ -31,7 +31,7 @@ async def main():
         for number in range(100_000):
             name = f"{sys.argv[3]}-{lane}-{number}"
             await store.write(add(name))
-            print(name, flush=True)
+            print(f"{name}\\n", end="", flush=True)  # in one write, also without a buffer: never half a line
     await asyncio.gather(*(write(lane) for lane in range(4)))
 
 asyncio.run(main())

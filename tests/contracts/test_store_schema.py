@@ -3,17 +3,24 @@
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from certorbit.errors import BadInput, Broken, Unreachable
-from certorbit.storage import check_schema, make_engine, migrate
+from certorbit.errors import BadInput, Broken, LostRace, Unreachable
+from certorbit.model.entry import EntryUID
+from certorbit.model.operation import Lane, OperationKind
+from certorbit.storage import SQLStore, check_schema, make_engine, migrate
 from certorbit.storage.engine import name_for_people
 from certorbit.storage.tables import metadata
+from fakes.clock import FakeChance, FakeClock
+from records import NOW, PROD, make_attachment, make_change, make_operation
 
 # The tables of DBOS, which live in the same SQLite file (engine.md).
 DBOS_TABLES = {
@@ -52,6 +59,61 @@ def test_migrating_again_changes_nothing(database_url: str) -> None:
     migrate(engine)
     check_schema(engine)
     engine.dispose()
+
+
+# What an earlier version wrote: a configuration, an entry, an issuance that goes on and one that has ended.
+ROWS_OF_0003 = f"""
+INSERT INTO configurations VALUES ('prod', '', 7, '{NOW.isoformat()}');
+INSERT INTO entries (uid, config, id, side, source, le_auto_renew, le_auto_replace, identifiers, provider_links, crl,
+    input_digest, uploaded, current_version, due_at)
+    VALUES ('u1', 'prod', 'shop', 'server', 'generated', TRUE, TRUE, '["a.test"]', '[]', '[]', '', '{NOW.isoformat()}',
+    NULL, NULL);
+INSERT INTO operations (id, kind, config, entry_id, entry_uid, identifiers, state, attempt, promised, created_at,
+    updated_at, issuer_name)
+    VALUES ('o1', 'issue', 'prod', 'shop', 'u1', '["a.test"]', 'waiting', 3, TRUE, '{NOW.isoformat()}',
+    '{NOW.isoformat()}', 'acme');
+INSERT INTO operations (id, kind, config, entry_id, entry_uid, identifiers, state, attempt, promised, created_at,
+    updated_at, issuer_name)
+    VALUES ('o0', 'renew', 'prod', 'shop', 'u1', '["a.test"]', 'failed', 1, TRUE, '{NOW.isoformat()}',
+    '{NOW.isoformat()}', 'acme')
+"""
+
+
+def make_database_of_0003(engine: sa.Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", "certorbit.storage:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        for statement in ROWS_OF_0003.split(";"):
+            connection.exec_driver_sql(statement)
+
+
+async def test_a_database_from_before_deployments_goes_on(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    make_database_of_0003(engine)
+    migrate(engine)
+    check_schema(engine)
+    store = SQLStore(engine, clock=FakeClock(auto_advance=True), chance=FakeChance())
+    uid = EntryUID("u1")
+
+    waiting = await store.write(lambda tx: tx.operations.lock_unfinished(uid))
+    assert waiting is not None
+    assert (waiting.id, waiting.attempt) == ("o1", 3)
+    assert await store.write(lambda tx: tx.operations.lock_unfinished(uid, Lane.DEPLOYMENT)) is None
+    with pytest.raises(LostRace):
+        await store.write(lambda tx: tx.operations.add(make_operation("o2", entry_uid="u1")))
+    deployment = make_operation("o3", entry_uid="u1", kind=OperationKind.DEPLOY)
+    await store.write(lambda tx: tx.operations.add(deployment))
+
+    entry = await store.read(lambda tx: tx.entries.get_by_uid(uid))
+    assert entry is not None
+    await store.write(lambda tx: tx.attachments.add(make_attachment(entry)))
+    assert await store.write(lambda tx: tx.configurations.record(PROD, [make_change()], by="ci", now=NOW)) == 8
+    versions = await store.read(lambda tx: tx.configurations.list_versions(PROD))
+    assert [version.number for version in versions] == [8]
+    assert await store.write(lambda tx: tx.schedules.claim_sweep("deployment", now=NOW, every=timedelta(minutes=5)))
+    await store.close()
 
 
 def test_five_processes_may_start_at_once(empty_database_url: str) -> None:

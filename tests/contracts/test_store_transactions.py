@@ -17,7 +17,7 @@ from certorbit.storage import SQLStore, make_engine
 from certorbit.storage.store import MOST_TRIES
 from fakes.clock import FakeChance, FakeClock
 from postgres import PostgresServer
-from records import PROD, make_configuration, make_entry, make_operation, make_version
+from records import NOW, PROD, make_configuration, make_entry, make_operation, make_version
 
 JOB = Job(workflow_id="o1.1", operation=OperationID("o1"), attempt=1, priority=10)
 
@@ -121,7 +121,7 @@ async def test_of_ten_writers_at_once_none_is_lost(prod: SQLStore) -> None:
     def add(name: str, tx: UnitOfWork) -> None:
         if tx.entries.find(PROD, EntryID(name)) is None:
             tx.entries.add(make_entry(name))
-        tx.configurations.touch(PROD, now=make_configuration().date)
+        tx.configurations.record(PROD, [], by="test", now=NOW)
 
     names = [f"e{number}" for number in range(10)]
     for _ in range(5):  # the same ten again: as clients resend
@@ -334,7 +334,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_repeated(
         await postgres_store.write(work)
     assert tries == 1
     assert (failure.value.phase, failure.value.retry.rule) == ("database", RetryRule.BACKOFF)
-    await postgres_store.write(lambda tx: tx.configurations.touch(PROD, now=make_configuration().date))
+    await postgres_store.write(lambda tx: tx.configurations.record(PROD, [], by="test", now=NOW))
 
 
 async def test_a_database_that_is_gone_is_unreachable_and_shows_no_password(postgres_server: PostgresServer) -> None:
@@ -408,6 +408,6 @@ async def test_a_cancelled_caller_leaves_the_transaction_to_its_end(prod: SQLSto
     with pytest.raises(asyncio.CancelledError):
         await writing
     may_end.set()
-    await prod.write(lambda tx: tx.configurations.touch(PROD, now=make_configuration().date))
+    await prod.write(lambda tx: tx.configurations.record(PROD, [], by="test", now=NOW))
     while await list_ids(prod) != ["shop"]:  # PostgreSQL: another thread
         await asyncio.sleep(0)

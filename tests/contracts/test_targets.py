@@ -27,6 +27,7 @@ BENCHES = {
     "haproxy": "haproxy_bench:open_bench",
     "kubernetes": "kubernetes_bench:open_bench",
     "nginx": "nginx_bench:open_bench",
+    "nginx-single": "nginx_bench:open_single",
     "webhook": "webhook_bench:open_bench",
 }
 

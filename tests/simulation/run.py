@@ -227,7 +227,7 @@ class Simulation:
             await self.store.write(partial(self._create, command=command, issuer=self.chosen[entry_id]))
 
     def _create(self, tx: UnitOfWork, *, command: Generate, issuer: str) -> None:
-        accepted = certificates.generate(tx, command, now=START, new_id=self.new_id, covers=lambda _: True)
+        accepted = certificates.generate(tx, command, by="tester", now=START, new_id=self.new_id, covers=lambda _: True)
         assert accepted.operation is not None
         promises.promise(tx, accepted.operation, now=START)
         renewals.change_schedule(tx, PROD, command.id, paused=None, issuer=issuer, issuers=self.cas, now=START)

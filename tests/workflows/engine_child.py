@@ -1,5 +1,7 @@
 """A worker that tells on stdout what it does, for tests that kill it. It stops when stdin is closed.
 
+It runs both kinds of workflows, alike.
+
 Argument: JSON with url, steps, in_flight, step_seconds, hang_at (the place of a step that never ends),
 drain_seconds, heartbeat_seconds, ttl_seconds, only_prepare.
 """
@@ -12,7 +14,8 @@ import sys
 from certorbit.clock import SystemChance, SystemClock
 from certorbit.errors import CertorbitError
 from certorbit.model.operation import OperationID
-from certorbit.workflows.engine import ISSUE, Engine, Flow
+from certorbit.ports.store import JobKind
+from certorbit.workflows.engine import Engine, Flow
 
 
 def say(line: str) -> None:
@@ -25,11 +28,13 @@ async def on_broken(operation: OperationID, attempt: int, error_id: str) -> None
 
 async def work(options: dict[str, object]) -> None:
     clock = SystemClock()
+    in_flight = int(str(options.get("in_flight", 4)))
     engine = Engine(
         database_url=str(options["url"]),
         clock=clock,
         chance=SystemChance(),
-        max_in_flight=int(str(options.get("in_flight", 4))),
+        max_in_flight=in_flight,
+        deployments_in_flight=in_flight,
         on_broken=on_broken,
         poll_seconds=0.02,
         heartbeat_seconds=float(str(options.get("heartbeat_seconds", 0.2))),
@@ -55,7 +60,8 @@ async def work(options: dict[str, object]) -> None:
             say(f"done {step}")
         say(f"end {operation} {attempt}")
 
-    engine.register(ISSUE, run)
+    for kind in JobKind:
+        engine.register(kind.value, run)
     try:
         await engine.launch()
     except CertorbitError as error:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from certorbit.clock import SystemChance, SystemClock
 from certorbit.model.operation import OperationID, Step, workflow_id
-from certorbit.ports.store import Job
+from certorbit.ports.store import Job, JobKind
 from certorbit.workflows.engine import ISSUE, Engine, Run
 from certorbit.workflows.engine_schema import parse_database
 
@@ -39,14 +39,18 @@ class Bugs:
         self.is_told.set()
 
 
-def make_engine(url: str, *, run: Run | None = None, bugs: Bugs | None = None, **options: Any) -> Engine:
-    """Return an engine whose tables exist."""
+def make_engine(
+    url: str, *, run: Run | None = None, deploy: Run | None = None, bugs: Bugs | None = None, **options: Any
+) -> Engine:
+    """Return an engine whose tables exist. run, deploy: the workflows of the two kinds that it works on."""
     settings = {"max_in_flight": 20, "poll_seconds": 0.02, "heartbeat_seconds": 0.2, "ttl_seconds": 1.0} | options
     clock = settings.pop("clock", SystemClock())
     engine = Engine(database_url=url, clock=clock, chance=SystemChance(), on_broken=bugs or Bugs(), **settings)
     engine.prepare()
     if run is not None:
         engine.register(ISSUE, run)
+    if deploy is not None:
+        engine.register(JobKind.DEPLOY.value, deploy)
     return engine
 
 
@@ -80,9 +84,16 @@ def rolled_back(url: str) -> Iterator[sa.Connection]:
     pool.dispose()
 
 
-def job(operation: str, *, attempt: int = 1, priority: int = 10, delay_seconds: float = 0.0) -> Job:
+def job(
+    operation: str,
+    *,
+    attempt: int = 1,
+    priority: int = 10,
+    delay_seconds: float = 0.0,
+    kind: JobKind = JobKind.ISSUE,
+) -> Job:
     one = OperationID(operation)
-    return Job(workflow_id(one, attempt), one, attempt, priority, delay_seconds)
+    return Job(workflow_id(one, attempt), one, attempt, priority, delay_seconds, kind)
 
 
 def enqueue(engine: Engine, url: str, *jobs: Job) -> None:

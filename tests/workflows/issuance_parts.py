@@ -353,7 +353,9 @@ async def make_lab(path: Path, *, template: Path, death: Death | None = None, na
     now = clock.now()
     await store.write(lambda tx: tx.configurations.add(Configuration(PROD, "", 1, now)))
     accepted = await store.write(
-        lambda tx: certificates.generate(tx, command, now=now, new_id=lambda: next(ids), covers=lambda _: True)
+        lambda tx: certificates.generate(
+            tx, command, by="tester", now=now, new_id=lambda: next(ids), covers=lambda _: True
+        )
     )
     assert accepted.operation is not None
     death = death or Death()

@@ -6,6 +6,7 @@ CERTORBIT_KILLS sets how many kills each database gets (10 by default).
 import os
 import random
 from collections.abc import Iterator
+from itertools import cycle
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from engine_parts import (
     statuses,
 )
 
+from certorbit.ports.store import JobKind
 from postgres import PostgresServer
 
 pytestmark = pytest.mark.crash
@@ -37,9 +39,10 @@ def children() -> Iterator[list[Child]]:
 
 
 def enqueue_operations(url: str, count: int) -> list[str]:
+    """Enqueue issuances and deployments by turns."""
     engine = make_engine(url)
     names = [f"op{number}" for number in range(count)]
-    enqueue(engine, url, *(job(name) for name in names))
+    enqueue(engine, url, *(job(name, kind=kind) for name, kind in zip(names, cycle(JobKind), strict=False)))
     engine.close()
     return names
 

@@ -238,7 +238,7 @@ async def test_the_ladder_is_climbed_and_a_time_of_the_ca_wins(lab: Lab) -> None
 
 
 async def delete(lab: Lab) -> None:
-    await lab.store.write(lambda tx: certificates.delete(tx, PROD, SHOP, now=lab.clock.now()))
+    await lab.store.write(lambda tx: certificates.delete(tx, PROD, SHOP, by="tester", now=lab.clock.now()))
 
 
 @pytest.mark.parametrize("at", ["place_order", "prove", "finalise", "collect"])

@@ -9,9 +9,12 @@ from starlette.middleware import Middleware
 import certorbit
 from certorbit.api.api_keys import add_api_key_routes
 from certorbit.api.authentication import Authenticate, KnownKeys
+from certorbit.api.balancers import add_balancer_routes
 from certorbit.api.certificates import add_certificate_routes
 from certorbit.api.challenges import add_challenge_routes
+from certorbit.api.configuration_versions import add_configuration_version_routes
 from certorbit.api.configurations import add_configuration_routes
+from certorbit.api.deployments import add_deployment_routes
 from certorbit.api.errors import Guard, register_error_handlers
 from certorbit.api.health import add_health_routes
 from certorbit.api.issuers import add_issuer_routes
@@ -19,7 +22,10 @@ from certorbit.api.middleware import BodyLimit, Maintenance, Observe, SecureHead
 from certorbit.api.openapi import add_openapi_routes
 from certorbit.api.operations import add_operation_routes
 from certorbit.api.parts import Parts
+from certorbit.api.regions import add_region_routes
 from certorbit.api.renewals import add_renewal_routes
+from certorbit.api.sites import add_site_routes
+from certorbit.api.tools import add_tool_routes
 from certorbit.api.versions import add_version_routes
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -51,7 +57,13 @@ def make_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
     register_error_handlers(app)
     add_certificate_routes(app, parts)
     add_configuration_routes(app, parts)
+    add_configuration_version_routes(app, parts)
+    add_site_routes(app, parts)
+    add_region_routes(app, parts)
+    add_tool_routes(app)
+    add_balancer_routes(app, parts)
     add_operation_routes(app, parts)
+    add_deployment_routes(app, parts)
     add_renewal_routes(app, parts)
     add_version_routes(app, parts)
     add_issuer_routes(app, parts)

@@ -1,26 +1,31 @@
-"""How an entry is written in each dialect."""
+"""How an entry is written in each dialect, and what was in a PKCS#12 file."""
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
 from certorbit.api.answers import format_instant
 from certorbit.api.dialects import Dialect
-from certorbit.model.entry import Entry, Source
+from certorbit.model.entry import Entry, ProviderLink, Source
 from certorbit.model.identifiers import hash_identifiers
 from certorbit.model.material import PrivateKeyPEM
 
 
-def render_certificate(entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | None, has_links: bool) -> dict[str, Any]:
+def render_certificate(
+    entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | None, links: Sequence[ProviderLink] | None
+) -> dict[str, Any]:
     """Return the entry as the dialect's plain values, in the seed's order.
 
+    links: where its copies are; None leaves the field out.
     key: the current version's, None for callers who may not see it. From here it goes into the answer alone.
 
     Until it is issued it has the names that it was asked for, but no certificate and no dates.
     """
     version = entry.current
     facts = version.facts if version else None
-    links = [{"link": at.link, "provider": at.provider, "region": at.region} for at in entry.provider_links]
-    fields: dict[str, Any] = {"links": links} if has_links else {}
+    fields: dict[str, Any] = {}
+    if links is not None:
+        fields["links"] = [{"link": at.link, "provider": at.provider, "region": at.region} for at in links]
     fields |= {
         "cert_body": version.chain_pem if version else "",
         "expires": facts.not_after.astimezone(UTC).date().isoformat() if facts else None,
@@ -41,6 +46,11 @@ def render_certificate(entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | N
     if dialect.has_name:
         fields["name"] = entry.id
     return fields
+
+
+def render_extracted(key: PrivateKeyPEM | None, chain_pem: str) -> dict[str, str]:
+    """Return key and certificates of a file that the caller has sent. From here the key goes into the answer alone."""
+    return {"private_key": key.reveal() if key else "", "certificate_body": chain_pem}
 
 
 def _hash_asked(entry: Entry) -> str:

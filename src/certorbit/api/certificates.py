@@ -1,7 +1,7 @@
 """The certificates of a configuration, in every dialect (contract.md, Certificates)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -33,14 +33,19 @@ from certorbit.api.schemas import (
     NamedCertificate,
     NamedCertificateList,
 )
+from certorbit.api.site_schemas import CertificateUserList
 from certorbit.errors import BadInput
 from certorbit.model.access import Principal, Right
 from certorbit.model.commands import ChangeEntry, Generate, Upload
-from certorbit.model.entry import ConfigID, Entry, EntryID, ProviderLink, Side, parse_side
+from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID, ProviderLink, Side, parse_side
 from certorbit.model.identifiers import Identifier, normalise_identifiers
+from certorbit.model.site import Site
 from certorbit.pki.crl import read_crls
 from certorbit.pki.upload import read_upload
-from certorbit.services import certificates, export
+from certorbit.ports.store import UnitOfWork
+from certorbit.services import certificates, export, links
+
+CopiesByEntry = Mapping[EntryUID, Sequence[ProviderLink]]
 
 CREATED = "Successfully created entry"
 _DEFAULT_BODY = {"id": "", "le_auto_renew": True, "le_auto_replace": True, "le_hash": "", "provider_links": []}
@@ -56,21 +61,32 @@ class CertificateRoutes:
     async def list_certificates(self, config: ConfigPath, caller: Reader) -> Response:
         """Get a list of the certificates of a configuration"""
         config_id = read_config(config)
-        entries = await self.parts.store.read(lambda tx: certificates.list_entries(tx, config_id))
+
+        def read(tx: UnitOfWork) -> tuple[Sequence[Entry], CopiesByEntry]:
+            entries = certificates.list_entries(tx, config_id)
+            return entries, links.list_links(tx, config_id) if self.dialect.has_links_in_lists else {}
+
+        entries, copies = await self.parts.store.read(read)
         # In a thread: opening 10,000 keys takes longer than others should wait for their answer.
-        return await asyncio.to_thread(self._answer_list, entries, caller)
+        return await asyncio.to_thread(self._answer_list, entries, copies, caller)
 
     async def get_certificate(self, config: ConfigPath, entry_id: EntryPath, caller: Reader) -> Response:
         """Get a specific certificate of a configuration"""
-        entry = await self._get_entry(config, entry_id)
-        return JSONAnswer(self._render(entry, caller=caller, has_links=True))
+        config_id = read_config(config)
+
+        def read(tx: UnitOfWork) -> tuple[Entry, Sequence[ProviderLink]]:
+            entry = certificates.get_entry(tx, config_id, EntryID(entry_id))
+            return entry, links.list_links_of(tx, entry)
+
+        entry, copies = await self.parts.store.read(read)
+        return JSONAnswer(self._render(entry, caller=caller, shown=links.all_links(entry, copies)))
 
     async def create_certificate(
         self,
         request: Request,
         config: ConfigPath,
         entry_id: EntryPath,
-        _caller: Writer,
+        caller: Writer,
         domains: Annotated[list[str], Query(default_factory=list, description="Names to generate for")],
     ) -> Response:
         """Create a new certificate for a list of domains, or upload an existing one
@@ -89,16 +105,16 @@ class CertificateRoutes:
             )
         side = parse_side(body.side)
         if names:
-            await self._generate(config_id, EntryID(entry_id), body=body, side=side, names=names)
+            await self._generate(config_id, EntryID(entry_id), body=body, side=side, names=names, by=caller.name)
         else:
-            await self._upload(config_id, EntryID(entry_id), body=body, side=side)
+            await self._upload(config_id, EntryID(entry_id), body=body, side=side, by=caller.name)
         return message_answer(CREATED, status=201)
 
     async def change_certificate(
         self,
         config: ConfigPath,
         entry_id: EntryPath,
-        _caller: Writer,
+        caller: Writer,
         *,
         le_auto_renew: Annotated[Flag, Query(description="Renew a generated certificate before it ends")] = True,
         le_auto_replace: Annotated[Flag, Query(description="Replace an uploaded one by a generated one")] = True,
@@ -113,14 +129,28 @@ class CertificateRoutes:
             replace=read_replaced(replace_cert_id),
         )
         now = self.parts.clock.now()
-        await self.parts.store.write(lambda tx: certificates.change(tx, command, now=now))
+        await self.parts.store.write(
+            lambda tx: certificates.change(tx, command, by=caller.name, now=now, new_id=self.parts.new_id)
+        )
         return message_answer(self.dialect.update_message)
 
-    async def delete_certificate(self, config: ConfigPath, entry_id: EntryPath, _caller: Writer) -> Response:
+    async def delete_certificate(self, config: ConfigPath, entry_id: EntryPath, caller: Writer) -> Response:
         """Delete an individual certificate from the specified configuration"""
         config_id, now = read_config(config), self.parts.clock.now()
-        await self.parts.store.write(lambda tx: certificates.delete(tx, config_id, EntryID(entry_id), now=now))
+        await self.parts.store.write(
+            lambda tx: certificates.delete(tx, config_id, EntryID(entry_id), by=caller.name, now=now)
+        )
         return message_answer(self.dialect.delete_message)
+
+    async def list_certificate_links(self, config: ConfigPath, entry_id: EntryPath, _caller: Reader) -> Response:
+        """Get the server groups that use a certificate"""
+        config_id = read_config(config)
+
+        def read(tx: UnitOfWork) -> Sequence[Site]:
+            return links.list_users(tx, config_id, certificates.get_entry(tx, config_id, EntryID(entry_id)).id)
+
+        users = await self.parts.store.read(read)
+        return JSONAnswer({"total": len(users), "items": [{"id": site.id, "name": site.name} for site in users]})
 
     async def get_pem(self, config: ConfigPath, entry_id: EntryPath, caller: Reader) -> Response:
         """Download key, leaf and chain in one PEM file"""
@@ -149,7 +179,7 @@ class CertificateRoutes:
         return await self.parts.store.read(lambda tx: certificates.get_entry(tx, config_id, EntryID(entry_id)))
 
     async def _generate(
-        self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side, names: Sequence[str]
+        self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side, names: Sequence[str], by: str
     ) -> None:
         parts = self.parts
         command = Generate(
@@ -167,12 +197,14 @@ class CertificateRoutes:
             return any(issuer.covers(identifier) for issuer in parts.issuers_of(config)[:1])
 
         accepted = await parts.store.write(
-            lambda tx: certificates.generate(tx, command, now=now, new_id=parts.new_id, covers=covers)
+            lambda tx: certificates.generate(tx, command, by=by, now=now, new_id=parts.new_id, covers=covers)
         )
         if accepted.operation is not None:
             await wait_for_issuance(parts, accepted.operation)
 
-    async def _upload(self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side) -> None:
+    async def _upload(
+        self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side, by: str
+    ) -> None:
         parts = self.parts
         material = await asyncio.to_thread(read_upload, body.cert_body, body.private_key, side=side)
         # A leaf has no CRLs of its own: its issuer's is kept once, for all (contract.md).
@@ -189,17 +221,24 @@ class CertificateRoutes:
         )
         now = parts.clock.now()
         await parts.store.write(
-            lambda tx: certificates.upload(tx, command, now=now, new_id=parts.new_id, keyring=parts.keyring)
+            lambda tx: certificates.upload(tx, command, by=by, now=now, new_id=parts.new_id, keyring=parts.keyring)
         )
 
-    def _answer_list(self, entries: Sequence[Entry], caller: Principal) -> Response:
+    def _answer_list(self, entries: Sequence[Entry], copies: CopiesByEntry, caller: Principal) -> Response:
         has_links = self.dialect.has_links_in_lists
-        items = [self._render(entry, caller=caller, has_links=has_links) for entry in entries]
+        items = [
+            self._render(
+                entry,
+                caller=caller,
+                shown=links.all_links(entry, copies.get(entry.uid, ())) if has_links else None,
+            )
+            for entry in entries
+        ]
         return JSONAnswer({"total": len(items), "items": items})
 
-    def _render(self, entry: Entry, *, caller: Principal, has_links: bool) -> dict[str, Any]:
+    def _render(self, entry: Entry, *, caller: Principal, shown: Sequence[ProviderLink] | None) -> dict[str, Any]:
         key = export.open_key(entry, keyring=self.parts.keyring) if caller.has(Right.EXPORT_KEYS) else None
-        return render_certificate(entry, dialect=self.dialect, key=key, has_links=has_links)
+        return render_certificate(entry, dialect=self.dialect, key=key, links=shown)
 
 
 def add_certificate_routes(app: FastAPI, parts: Parts) -> None:
@@ -217,6 +256,7 @@ def _add_dialect(app: FastAPI, routes: CertificateRoutes) -> None:
     all_at = f"{dialect.prefix}/conf/{{config}}/certificates"
     one_at = f"{all_at}/{{entry_id}}"
     created = answers_json("Certificate created", MessageBody, 400, 404, 409, 413, 422, status=201)
+    used = answers_json("The server groups", CertificateUserList, 404, 422)
     pem = answers_file("The PEM file", "application/x-pem-file", 400, 404, 422)
     pfx = answers_file("The PFX file", "application/x-pkcs12", 400, 404, 422)
     table: list[tuple[str, str, Callable[..., Any], Responses]] = [
@@ -225,6 +265,7 @@ def _add_dialect(app: FastAPI, routes: CertificateRoutes) -> None:
         ("POST", one_at, routes.create_certificate, created),
         ("PUT", one_at, routes.change_certificate, answers_json("Certificate modified", updated, 400, 404, 422)),
         ("DELETE", one_at, routes.delete_certificate, answers_json("Certificate deleted", deleted, 400, 404, 422)),
+        ("GET", f"{one_at}/links", routes.list_certificate_links, used),
         ("GET", f"{one_at}/pem", routes.get_pem, pem),
         ("GET", f"{one_at}/pfx", routes.get_pfx, pfx),
     ]

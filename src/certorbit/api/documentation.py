@@ -13,7 +13,7 @@ _ERRORS: Mapping[int, tuple[str, type[BaseModel]]] = {
     400: ("Input Error: what was wrong, which input, what to do", ErrorBody),
     401: ("No API key, or one that is not known", ErrorBody),
     404: ("There is no such thing", ErrorBody),
-    409: ("The id is taken by a certificate that was made from other input", ErrorBody),
+    409: ("The id is taken by something that was made from other input", ErrorBody),
     413: ("The request body is over the limit", ErrorBody),
     422: ("Validation Error: an input is not of its type", ValidationBody),
     500: ("Internal Server Error: the message has a reference into the service's log", ErrorBody),

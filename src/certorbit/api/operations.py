@@ -68,11 +68,11 @@ class OperationRoutes:
         )
         return JSONAnswer({"operation": operation.id}, status_code=202)
 
-    async def cancel_operation(self, operation_id: IDPath, _caller: Writer) -> Response:
+    async def cancel_operation(self, operation_id: IDPath, caller: Writer) -> Response:
         """Give an unfinished operation up; a first issuance takes its certificate's entry with it"""
         now = self.parts.clock.now()
         cancelled = await self.parts.store.write(
-            lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), now=now)
+            lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), by=caller.name, now=now)
         )
         operation = cancelled.operation
         rest = (
@@ -107,7 +107,7 @@ def render_operation(operation: Operation) -> dict[str, Any]:
         "updated_at": format_instant(operation.updated_at),
         "finished_at": format_optional(operation.finished_at),
         "next_attempt_at": format_optional(operation.next_attempt_at),
-        "problem": None if operation.problem is None else _render_problem(operation.problem),
+        "problem": render_problem(operation.problem),
     }
 
 
@@ -156,7 +156,10 @@ def add_operation_routes(app: FastAPI, parts: Parts) -> None:
     )
 
 
-def _render_problem(problem: Problem) -> dict[str, Any]:
+def render_problem(problem: Problem | None) -> dict[str, Any] | None:
+    """Return the problem as plain values."""
+    if problem is None:
+        return None
     return {
         "message": problem.message,
         "type": problem.type,

@@ -1,16 +1,19 @@
 """What the API is joined with. `certorbit.app` fills it in; nothing here builds an adapter."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from certorbit.clock import Clock
 from certorbit.model.failover import order_for
 from certorbit.observe.metrics import Metrics
 from certorbit.ports.authority import AuthorityDoor
+from certorbit.ports.bucket import BundlePublisher
 from certorbit.ports.engine import OperationWatch, StepReader
+from certorbit.ports.inventory import ListenerInventory
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
+from certorbit.ports.target import PlacedTarget
 from certorbit.settings import Settings
 
 
@@ -21,7 +24,9 @@ class Parts:
     new_id: returns a new unique id, at most 64 characters of `[A-Za-z0-9_-]`.
     issuers: in order of preference; the first one issues.
     authority: the built-in CA's public side; None where there is no built-in CA.
+    targets: by name, in the order of the settings. inventory: None where there are no targets.
     check_ready: raises a CertorbitError whose message says why the service can't serve now.
+    publisher: publishes edge bundles; None: nobody does.
     """
 
     settings: Settings
@@ -35,9 +40,16 @@ class Parts:
     authority: AuthorityDoor | None
     check_ready: Callable[[], Awaitable[None]]
     metrics: Metrics
+    targets: Mapping[str, PlacedTarget] = field(default_factory=dict)
+    inventory: ListenerInventory | None = None
+    publisher: BundlePublisher | None = None
 
     def issuers_of(self, config: str) -> Sequence[Issuer]:
         """Return the issuers of a configuration in order of preference."""
         by_name = {issuer.name: issuer for issuer in self.issuers}
         names = order_for(config, tuple(by_name), self.settings.issuers_by_configuration())
         return [by_name[name] for name in names]
+
+    def targets_of(self, config: str) -> tuple[str, ...]:
+        """Return the names of the targets that the configuration's certificates may go to."""
+        return tuple(name for name, placed in self.targets.items() if placed.is_open_to(config))

@@ -55,11 +55,19 @@ class VersionRoutes:
             }
         )
 
-    async def roll_back(self, config: ConfigPath, entry_id: EntryPath, version_id: IDPath, _caller: Writer) -> Response:
+    async def roll_back(self, config: ConfigPath, entry_id: EntryPath, version_id: IDPath, caller: Writer) -> Response:
         """Make a version the current one again; the automatic renewal is paused until it is resumed"""
         config_id, now = read_config(config), self.parts.clock.now()
         version = await self.parts.store.write(
-            lambda tx: versions.roll_back(tx, config_id, EntryID(entry_id), VersionID(version_id), now=now)
+            lambda tx: versions.roll_back(
+                tx,
+                config_id,
+                EntryID(entry_id),
+                VersionID(version_id),
+                by=caller.name,
+                now=now,
+                new_id=self.parts.new_id,
+            )
         )
         message = (
             "The version is the current one again. The automatic renewal of this certificate is paused, so that it"

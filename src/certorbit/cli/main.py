@@ -1,4 +1,4 @@
-"""`certorbit`: serve, worker, api-keys, version, and the operator's commands (operator.py).
+"""`certorbit`: serve, worker, api-keys, version, and the operator's commands (operator.py, targets.py, deployments.py).
 
 The service itself is imported only by the commands that are one: it takes two seconds, and the others need none of it.
 """
@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 import certorbit
+from certorbit.cli.deployments import add_deployment_commands
 from certorbit.cli.failing import clear_errors
 from certorbit.cli.operator import add_operator_commands
+from certorbit.cli.targets import add_target_commands
 from certorbit.model.access import Role
 from certorbit.settings import Settings
 
@@ -23,6 +25,8 @@ app = typer.Typer(
 keys = typer.Typer(help="API keys: create and list them beside a running service.", no_args_is_help=True)
 app.add_typer(keys, name="api-keys")
 add_operator_commands(app)
+add_target_commands(app)
+add_deployment_commands(app)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """The operator's commands: they talk to a running service's API, so they work from any machine."""
 
-import os
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -8,10 +7,9 @@ import typer
 
 from certorbit.cli import showing
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.remote import Remote
+from certorbit.cli.remote import DEFAULT_URL, service_at
 from certorbit.model.revocation import RevocationReason
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 Config = Annotated[str, typer.Argument(help="The configuration, for example prod")]
 EntryName = Annotated[str, typer.Argument(metavar="ID", help="The certificate's id")]
 OperationName = Annotated[str, typer.Argument(metavar="OPERATION", help="The operation's id")]
@@ -38,28 +36,28 @@ def renew(
 ) -> None:
     """Renew a certificate now; an uploaded one is replaced."""
     with clear_errors():
-        document = _service(url).call("POST", *_certificate(config, entry), "renew", body={"issuer": issuer})
+        document = service_at(url).call("POST", *_certificate(config, entry), "renew", body={"issuer": issuer})
         showing.show(document, as_json=as_json, for_people=showing.show_started)
 
 
 def retry(operation: OperationName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """Start a waiting operation's next attempt now."""
     with clear_errors():
-        document = _service(url).call("POST", "operations", operation, "retry")
+        document = service_at(url).call("POST", "operations", operation, "retry")
         showing.show(document, as_json=as_json, for_people=showing.show_started)
 
 
 def cancel(operation: OperationName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """Give an operation up; a first issuance takes its certificate's entry with it."""
     with clear_errors():
-        document = _service(url).call("POST", "operations", operation, "cancel")
+        document = service_at(url).call("POST", "operations", operation, "cancel")
         showing.show(document, as_json=as_json, for_people=showing.show_message)
 
 
 def status(config: Config, entry: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """Show when a certificate is renewed and why then."""
     with clear_errors():
-        document = _service(url).call("GET", *_certificate(config, entry), "renewal")
+        document = service_at(url).call("GET", *_certificate(config, entry), "renewal")
         showing.show(document, as_json=as_json, for_people=showing.show_renewal)
 
 
@@ -87,7 +85,7 @@ def choose_issuer(
 def versions(config: Config, entry: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """List the versions of a certificate, the newest first; * is the current one."""
     with clear_errors():
-        document = _service(url).call("GET", *_certificate(config, entry), "versions")
+        document = service_at(url).call("GET", *_certificate(config, entry), "versions")
         showing.show(document, as_json=as_json, for_people=showing.show_versions)
 
 
@@ -100,7 +98,7 @@ def rollback(
 ) -> None:
     """Make a version the current one again; the automatic renewal is paused until you resume it."""
     with clear_errors():
-        document = _service(url).call("POST", *_certificate(config, entry), "versions", version, "rollback")
+        document = service_at(url).call("POST", *_certificate(config, entry), "versions", version, "rollback")
         showing.show(document, as_json=as_json, for_people=showing.show_message)
 
 
@@ -114,7 +112,7 @@ def revoke(
 ) -> None:
     """Revoke a certificate at its CA, for good; one that renews automatically is replaced at once."""
     with clear_errors():
-        service, number = _service(url), RevocationReason[reason.name].value
+        service, number = service_at(url), RevocationReason[reason.name].value
         body: dict[str, object] = {"reason": number, **({"version": version} if version else {})}
         document = service.call("POST", *_certificate(config, entry), "revoke", body=body)
         showing.show(document, as_json=as_json, for_people=showing.show_revoked)
@@ -128,7 +126,7 @@ def simulate(
 ) -> None:
     """Show what would be renewed in the next days, by whom, and what the CAs' limits would hold back."""
     with clear_errors():
-        document = _service(url).call("GET", "renewals", query={"days": days, "limit": limit})
+        document = service_at(url).call("GET", "renewals", query={"days": days, "limit": limit})
         showing.show(document, as_json=as_json, for_people=showing.show_forecast)
 
 
@@ -150,16 +148,11 @@ def add_operator_commands(app: typer.Typer) -> None:
         app.command(name, rich_help_panel="Commands for a running service (key: CERTORBIT_API_KEY)")(command)
 
 
-def _service(url: str) -> Remote:
-    """Return the service. Its key comes from the environment alone: options show in lists of processes."""
-    return Remote(url, os.environ.get("CERTORBIT_API_KEY", "").strip())
-
-
 def _certificate(config: str, entry: str) -> tuple[str, ...]:
     return ("configs", config, "certificates", entry)
 
 
 def _change_renewal(config: str, entry: str, change: dict[str, object], *, url: str, as_json: bool) -> None:
     with clear_errors():
-        document: Any = _service(url).call("PATCH", *_certificate(config, entry), "renewal", body=change)
+        document: Any = service_at(url).call("PATCH", *_certificate(config, entry), "renewal", body=change)
         showing.show(document, as_json=as_json, for_people=showing.show_renewal)

@@ -1,6 +1,7 @@
-"""A running service as the operator's commands reach it: its native API over HTTP, by the standard library alone."""
+"""A running service as the operator's commands reach it: its API over HTTP, by the standard library alone."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -10,9 +11,11 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_o
 
 from certorbit.errors import BadInput, Refused, Unreachable
 
-PREFIX = "/api/certorbit/v1"
+NATIVE = "/api/certorbit/v1"
+DEFAULT_URL = "http://127.0.0.1:8080"
 # The service answers a revocation, its slowest request, within 25 seconds (services/revocation.py).
 TIMEOUT_SECONDS = 60.0
+Body = dict[str, object] | list[dict[str, str]] | None
 MOST_ANSWER_BYTES = 64 * 1024 * 1024  # a forecast of 10,000 renewals of 100 names is half of it
 
 
@@ -44,28 +47,56 @@ class Remote:
             raise BadInput("CERTORBIT_API_KEY is no API key: it has characters that none has.")
 
     def call(
-        self, method: str, *path: str, body: dict[str, object] | None = None, query: dict[str, object] | None = None
+        self,
+        method: str,
+        *path: str,
+        body: Body = None,
+        query: dict[str, object] | None = None,
+        prefix: str = NATIVE,
+        seconds: float = TIMEOUT_SECONDS,
     ) -> Any:
         """Send a request and return the answer's JSON value.
 
         Args:
-            path: its parts below the native API's prefix, not quoted.
+            path: its parts below the prefix, not quoted.
+            prefix: of the native API, or of a dialect.
+            seconds: the longest wait for the answer.
 
         Raises:
             Refused: the service said no; the message is its own. Unreachable: there is no answer of a service.
         """
-        address = self.url.rstrip("/") + PREFIX + "".join(f"/{quote(part, safe='')}" for part in path)
+        return self._read(self._ask(method, path, body=body, query=query, prefix=prefix, seconds=seconds))
+
+    def tell(
+        self, method: str, *path: str, body: Body = None, query: dict[str, object] | None = None, prefix: str
+    ) -> None:
+        """Send a request of the dialects whose answer is its status alone. Arguments and errors: see `call`."""
+        answer = self._ask(method, path, body=body, query=query, prefix=prefix, seconds=TIMEOUT_SECONDS)
+        if answer:
+            self._read(answer)
+
+    def _ask(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        *,
+        body: Body,
+        query: dict[str, object] | None,
+        prefix: str,
+        seconds: float,
+    ) -> bytes:
+        address = self.url.rstrip("/") + prefix + "".join(f"/{quote(part, safe='')}" for part in path)
         if query:
             address += "?" + urlencode(query)
         request = Request(address, method=method, data=None if body is None else json.dumps(body).encode())  # noqa: S310 - the scheme is checked above
         request.add_header("Authorization", f"Basic {self.api_key}")
         request.add_header("Content-Type", "application/json")
-        return self._read(self._send(request))
+        return self._send(request, seconds=seconds)
 
-    def _send(self, request: Request) -> bytes:
+    def _send(self, request: Request, *, seconds: float) -> bytes:
         opener: OpenerDirector = build_opener(_NoRedirect)
         try:
-            with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+            with opener.open(request, timeout=seconds) as response:
                 answer: bytes = response.read(MOST_ANSWER_BYTES + 1)
         except HTTPError as error:
             with error:
@@ -89,6 +120,11 @@ class Remote:
             raise Unreachable(
                 f"What answers at {self.url} is no Certorbit: the answer is not JSON.", subject=self.url, phase="read"
             ) from None
+
+
+def service_at(url: str) -> Remote:
+    """Return the service. Its key comes from the environment alone: options show in lists of processes."""
+    return Remote(url, os.environ.get("CERTORBIT_API_KEY", "").strip())
 
 
 def _said(status: int, body: bytes, url: str) -> str:

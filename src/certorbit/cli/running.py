@@ -1,10 +1,10 @@
-"""What the commands do: run a server, run a worker, look after API keys."""
+"""What the commands do: run a server, run a worker, look after API keys, check targets."""
 
 import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -14,10 +14,12 @@ import uvloop
 
 from certorbit.api.app import make_app
 from certorbit.api.challenges import make_challenge_app
-from certorbit.app import CLOCK, Service, new_id, open_service, open_store
-from certorbit.errors import Refused
+from certorbit.app import CLOCK, Service, new_id, open_service, open_store, open_targets
+from certorbit.deploying.checking import check_target
+from certorbit.errors import NotFound, Refused
 from certorbit.model.access import APIKey, Role
 from certorbit.observe.logs import set_up_logs
+from certorbit.ports.target import Finding
 from certorbit.services import api_keys
 from certorbit.settings import Settings, split_listen
 
@@ -87,6 +89,25 @@ def list_api_keys(settings: Settings) -> Sequence[APIKey]:
     return _run(settings, read())
 
 
+def check_targets(settings: Settings, names: Sequence[str]) -> Mapping[str, Sequence[Finding]]:
+    """Check targets from the settings alone, one after the other; no names: all of them. No database is opened.
+
+    Raises:
+        NotFound: there is no target of this name. BadInput: a target's package is not installed.
+    """
+
+    async def check() -> Mapping[str, Sequence[Finding]]:
+        async with open_targets(settings) as targets:
+            if unknown := [name for name in names if name not in targets.by_name]:
+                known = ", ".join(targets.by_name) or "none"
+                raise NotFound(
+                    f"There is no target {unknown[0]!r} in the settings; there are: {known}.", subject="target"
+                )
+            return {name: await check_target(targets.by_name[name].target) for name in names or targets.by_name}
+
+    return _run(settings, check())
+
+
 def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
     set_up_logs(level=settings.log_level, style=settings.log_format)
     return uvloop.run(work)
@@ -108,8 +129,7 @@ async def _serve(settings: Settings, *, host: str, port: int, with_worker: bool)
                 # Shown once; only its hash is kept. Standard output, because the log goes to other places.
                 print(f"The first administrator's API key (shown this once): {service.first_key}", flush=True)
             if with_worker:
-                await service.engine.launch()
-                service.start_periodic()
+                await service.start_work()
             _settle_memory()
             log.info("service.starting", url=address, worker=with_worker, issuer=service.issuers[0].name)
             try:
@@ -125,8 +145,7 @@ async def _work(settings: Settings) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await service.engine.launch()
-        service.start_periodic()
+        await service.start_work()
         _settle_memory()
         log.info("worker.ready", issuer=service.issuers[0].name)
         try:

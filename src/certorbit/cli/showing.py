@@ -29,11 +29,11 @@ def show_renewal(document: Any) -> str:
     lines = [
         ("automatic renewal", "paused" if document["paused"] else "on"),
         ("issuer", document["issuer"] or "the first one"),
-        ("ends", _instant(document["not_after"])),
-        ("due", f"{_instant(document['renew_at'])} ({document['reason']})" if document["renew_at"] else "not decided"),
+        ("ends", instant(document["not_after"])),
+        ("due", f"{instant(document['renew_at'])} ({document['reason']})" if document["renew_at"] else "not decided"),
     ]
     if ari := document["ari"]:
-        lines.append(("CA's window", f"{_instant(ari['start'])} to {_instant(ari['end'])}" if ari["start"] else "none"))
+        lines.append(("CA's window", f"{instant(ari['start'])} to {instant(ari['end'])}" if ari["start"] else "none"))
         lines += [("CA explains", ari["explanation_url"])] * bool(ari["explanation_url"])
         lines += [("CA's problem", ari["problem"])] * bool(ari["problem"])
     if operation := document["operation"]:
@@ -46,31 +46,31 @@ def show_versions(document: Any) -> str:
         (
             "*" if item["is_current"] else "",
             item["id"],
-            _instant(item["created_at"]),
-            _instant(item["not_after"]),
+            instant(item["created_at"]),
+            instant(item["not_after"]),
             item["issuer"] or item["source"],
             item["key_algorithm"],
             _names(item["san"]),
         )
         for item in document["items"]
     ]
-    return _table(("", "VERSION", "MADE", "ENDS", "ISSUER", "KEY", "NAMES"), rows)
+    return table(("", "VERSION", "MADE", "ENDS", "ISSUER", "KEY", "NAMES"), rows)
 
 
 def show_forecast(document: Any) -> str:
     """Return the renewals to come, the sums by issuer and day, and what is held back."""
     rows = [
-        (_instant(item["expected_at"]), item["config"], item["entry"], item["issuer"], item["reason"], _names(names))
+        (instant(item["expected_at"]), item["config"], item["entry"], item["issuer"], item["reason"], _names(names))
         for item in document["items"]
         for names in (item["identifiers"],)
     ]
-    parts = [_table(("WHEN", "CONFIG", "ID", "ISSUER", "WHY", "NAMES"), rows) if rows else "Nothing is due by then."]
+    parts = [table(("WHEN", "CONFIG", "ID", "ISSUER", "WHY", "NAMES"), rows) if rows else "Nothing is due by then."]
     for issuer in document["issuers"]:
         days = ", ".join(f"{day['date']}: {day['count']}" for day in issuer["days"])
         parts.append(plain(f"{issuer['issuer']}: {issuer['total']} in all. {days}"))
     if held_back := document["held_back"]:
         lines = [
-            f"  {item['config']}/{item['entry']} until {_instant(item['expected_at'])}: {item['message']}"
+            f"  {item['config']}/{item['entry']} until {instant(item['expected_at'])}: {item['message']}"
             for item in held_back
         ]
         parts.append("\n".join(["Held back by limits:", *map(plain, lines)]))
@@ -84,7 +84,7 @@ def plain(value: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
-def _instant(text: str | None) -> str:
+def instant(text: str | None) -> str:
     """Return an instant of the API to the minute."""
     return f"{text[:10]} {text[11:16]}Z" if text else "-"
 
@@ -93,7 +93,8 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return the rows below their heads, each column as wide as its widest cell."""
     cells = [[plain(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
     return "\n".join(

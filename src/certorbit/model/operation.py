@@ -22,11 +22,23 @@ from certorbit.model.entry import ConfigID, EntryID, EntryUID
 OperationID = NewType("OperationID", str)
 
 
+class Lane(StrEnum):
+    """What an entry's operations wait for each other in: a certificate is renewed while a target is away."""
+
+    ISSUANCE = "issuance"
+    DEPLOYMENT = "deployment"
+
+
 class OperationKind(StrEnum):
     ISSUE = "issue"  # a client asked for a new certificate
     RENEW = "renew"  # a generated certificate gets its next version (le_auto_renew)
     REPLACE = "replace"  # an uploaded certificate gets a generated version (le_auto_replace)
     REKEY = "rekey"  # a renewal with a new key whatever the settings say: the old one is compromised
+    DEPLOY = "deploy"  # the current version is put on the listeners that the entry is attached to
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.DEPLOYMENT if self is OperationKind.DEPLOY else Lane.ISSUANCE
 
 
 class OperationState(StrEnum):

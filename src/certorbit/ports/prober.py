@@ -1,32 +1,12 @@
 """The prober: a TLS handshake that shows which certificate is served."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from certorbit.model.balancer import Endpoint
+from certorbit.model.served import Served
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """What one handshake showed.
-
-    address: the IP address that was asked. server_name: the SNI that was sent; "": none.
-    chain: lower-case hex SHA-256 of each certificate as sent, the leaf first.
-    error: why there was no handshake, in one sentence; "" if there was. Then `chain` is empty.
-    """
-
-    address: str
-    port: int
-    server_name: str
-    chain: tuple[str, ...]
-    protocol: str = ""
-    milliseconds: float = 0.0
-    error: str = ""
-
-    @property
-    def leaf(self) -> str:
-        return self.chain[0] if self.chain else ""
+__all__ = ["Prober", "Served"]
 
 
 class Prober(Protocol):

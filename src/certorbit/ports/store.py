@@ -8,17 +8,37 @@ effect but through the unit of work. It does no network call and takes milliseco
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from certorbit.model.access import APIKey, APIKeyID
+from certorbit.model.change import Change, ConfigurationVersion
 from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, EntryUID, Version, VersionID
-from certorbit.model.operation import Operation, OperationID, OperationState
+from certorbit.model.operation import Lane, Operation, OperationID, OperationState
 from certorbit.model.order import Account, Challenge
 from certorbit.model.schedule import Schedule
 from certorbit.ports.authority_store import Authorities
+from certorbit.ports.balancer_store import (
+    Attachments,
+    Copies,
+    Listeners,
+    PublishTurns,
+    Quotas,
+    Regions,
+    Rollouts,
+    Shelves,
+    Sites,
+)
 from certorbit.ports.ledger import IdentifierFailures, LimitBuckets, OrderLedger
 
 T = TypeVar("T")
+
+
+class JobKind(StrEnum):
+    """Which workflow: the name is stored with every run and never renamed while rows of it may live."""
+
+    ISSUE = "issue"
+    DEPLOY = "deploy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +53,32 @@ class Job:
     attempt: int
     priority: int
     delay_seconds: float = 0.0
+    kind: JobKind = JobKind.ISSUE
 
 
 class Configurations(Protocol):
     def list(self) -> Sequence[Configuration]: ...
     def find(self, config: ConfigID) -> Configuration | None: ...
+    def lock(self, config: ConfigID) -> Configuration | None:
+        """Return the configuration and hold its row until the transaction ends (PostgreSQL: FOR NO KEY UPDATE).
+
+        Changes of one configuration that read before they write come one after the other.
+        """
+
     def add(self, configuration: Configuration) -> None: ...
-    def touch(self, config: ConfigID, *, now: datetime) -> None:
-        """Count one change by a client: version + 1, date = now."""
+    def record(self, config: ConfigID, changes: Sequence[Change], *, by: str, now: datetime) -> int:
+        """Count one change by a client (version + 1, date = now), keep what changed, and return the new version."""
+
+    def list_versions(
+        self, config: ConfigID, *, before: int | None = None, limit: int = 100
+    ) -> Sequence[ConfigurationVersion]:
+        """Return versions, the newest first. before: only those with a lower number."""
+
+    def list_versions_after(self, config: ConfigID, number: int) -> Sequence[ConfigurationVersion]:
+        """Return all versions with a higher number, the newest first."""
+
+    def count_versions(self, config: ConfigID) -> int: ...
+    def find_version(self, config: ConfigID, number: int) -> ConfigurationVersion | None: ...
 
 
 class Entries(Protocol):
@@ -81,8 +119,8 @@ class Operations(Protocol):
         Whoever is about to change a state reads it this way: of two that decide at once, the second sees the first.
         """
 
-    def lock_unfinished(self, entry: EntryUID) -> Operation | None:
-        """Return the entry's operation that is not in a final state (there is at most one), locked."""
+    def lock_unfinished(self, entry: EntryUID, lane: Lane = Lane.ISSUANCE) -> Operation | None:
+        """Return the entry's operation that is not in a final state (there is at most one per lane), locked."""
 
     def update(self, operation: Operation) -> None:
         """Write every field that can change (state, attempt, promised, times, issuer_name, problem)."""
@@ -96,6 +134,7 @@ class Operations(Protocol):
         config: ConfigID | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
+        lane: Lane | None = None,
         before: tuple[datetime, OperationID] | None = None,
         limit: int = 100,
     ) -> Sequence[Operation]:
@@ -107,6 +146,7 @@ class Operations(Protocol):
         config: ConfigID | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
+        lane: Lane | None = None,
     ) -> int: ...
 
 
@@ -193,6 +233,24 @@ class UnitOfWork(Protocol):
     def authorities(self) -> Authorities: ...
     @property
     def keyring_checks(self) -> KeyringChecks: ...
+    @property
+    def listeners(self) -> Listeners: ...
+    @property
+    def attachments(self) -> Attachments: ...
+    @property
+    def copies(self) -> Copies: ...
+    @property
+    def rollouts(self) -> Rollouts: ...
+    @property
+    def sites(self) -> Sites: ...
+    @property
+    def regions(self) -> Regions: ...
+    @property
+    def quotas(self) -> Quotas: ...
+    @property
+    def shelves(self) -> Shelves: ...
+    @property
+    def publish_turns(self) -> PublishTurns: ...
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this very transaction: no entry without its workflow, no workflow without its entry."""
 

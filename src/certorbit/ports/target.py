@@ -16,11 +16,10 @@ Errors are the same for all targets:
   else; the message has its own words. No private key is ever in a message.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from certorbit.model.balancer import Bundle, Copy, Listener, ListenerKey
 
@@ -122,6 +121,22 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedTarget:
+    """A target with what the settings say beside it.
+
+    configurations: whose certificates may go there; none: all. grace_seconds: how long a change may take until every
+    address of a listener serves it.
+    """
+
+    target: Target
+    configurations: tuple[str, ...]
+    grace_seconds: float
+
+    def is_open_to(self, config: str) -> bool:
+        return not self.configurations or config in self.configurations
+
+
 class QuotaLedger(Protocol):
     """Counts what a provider allows only so often, over all processes and restarts."""
 
@@ -136,6 +151,15 @@ class QuotaLedger(Protocol):
         ...
 
 
+@runtime_checkable
+class Startable(Protocol):
+    """A target that serves by itself while the service runs. Commands of one turn (`targets check`) don't start it."""
+
+    async def start(self) -> None:
+        """Open what it serves with; `close` ends it. Raises BadInput if the settings don't allow it (a taken port)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShelfItem:
     """A certificate that we serve to proxies ourselves. sealed in the store; open only in this value."""
@@ -146,7 +170,11 @@ class ShelfItem:
 
 @dataclass(frozen=True, slots=True)
 class ShelfState:
-    """A target's whole shelf. revision: another number whenever something on it changed."""
+    """A target's whole shelf.
+
+    revision: another number whenever something on it changed; 0: nothing was ever on it. items: by name.
+    slots: the item's name by slot, used ones only; an item that isn't there any more may be named.
+    """
 
     revision: int
     items: tuple[ShelfItem, ...]
@@ -156,21 +184,33 @@ class ShelfState:
 class Shelf(Protocol):
     """What a target that serves certificates itself (Envoy's SDS) keeps in the store, so that every process can.
 
-    A shelf belongs to one target. `slots` maps names that proxies ask for to the names of items.
+    A shelf belongs to one target. `slots` maps names that proxies ask for to the names of items. Whatever goes wrong
+    in the store is a CertorbitError.
     """
 
-    async def revision(self) -> int: ...
-    async def load(self) -> ShelfState: ...
-    async def put(self, name: str, bundle: Bundle) -> None: ...
-    async def remove(self, name: str) -> None: ...
-    async def assign(self, slots: Mapping[str, str]) -> None:
-        """Write these slots; an empty item name frees the slot. Others stay."""
+    async def revision(self) -> int:
+        """Return the shelf's revision alone; asked about once a second by every process."""
+        ...
 
+    async def load(self) -> ShelfState:
+        """Return the shelf as it is at one instant."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One counted use of a quota."""
+    async def change(
+        self,
+        *,
+        at: int,
+        put: Sequence[ShelfItem] = (),
+        remove: Collection[str] = (),
+        slots: Mapping[str, str] | None = None,
+    ) -> ShelfState:
+        """Change the shelf in one transaction and return it as it is then, with a new revision.
 
-    account: str
-    kind: str
-    at: datetime
+        at: the revision that the change was planned on.
+        put: new items, or new bundles for their names. remove: names of items; harmless if they are gone.
+        slots: those to write; an empty item name frees the slot; others stay.
+
+        Raises:
+            LostRace: the shelf's revision is another one by now; nothing was changed.
+        """
+        ...

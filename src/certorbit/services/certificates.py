@@ -1,9 +1,10 @@
 """The certificate use-cases: each function is one transaction's work, run inside `Store.read` or `Store.write`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from certorbit.deploying.starting import take_over
 from certorbit.errors import (
     BadIdentifier,
     BadInput,
@@ -12,6 +13,8 @@ from certorbit.errors import (
     LostRace,
     NotFound,
 )
+from certorbit.model.change import Change
+from certorbit.model.change_states import change_of_entry
 from certorbit.model.commands import ChangeEntry, Generate, Upload
 from certorbit.model.entry import (
     PLACEHOLDER,
@@ -28,7 +31,9 @@ from certorbit.model.identifiers import Identifier
 from certorbit.model.operation import OperationID, OperationKind
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import UnitOfWork
+from certorbit.services.configurations import lock_configuration
 from certorbit.services.input_digest import digest_generate, digest_upload
+from certorbit.services.links import hand_over, let_go
 from certorbit.services.operations import cancel, start
 
 PRIORITY_INTERACTIVE = 10  # engine.md: renewals have 50, housekeeping 90; unset would beat them all
@@ -70,10 +75,14 @@ def check_configuration(tx: UnitOfWork, config: ConfigID) -> None:
         raise NotFound(f"There is no configuration {_show(config)}.", subject="config")
 
 
-def upload(tx: UnitOfWork, command: Upload, *, now: datetime, new_id: Callable[[], str], keyring: Keyring) -> Accepted:
+def upload(
+    tx: UnitOfWork, command: Upload, *, by: str, now: datetime, new_id: Callable[[], str], keyring: Keyring
+) -> Accepted:
     """Store uploaded material as a new entry.
 
     A repeat of the same input changes nothing (contract.md: clients resend a POST after 30 s).
+
+    by: name of the caller's key, for the change history.
 
     Raises:
         NotFound: no such configuration. BuiltIn: the id is `placeholder`. EntryExists: the id has other input.
@@ -98,26 +107,25 @@ def upload(tx: UnitOfWork, command: Upload, *, now: datetime, new_id: Callable[[
         le_hash="",
         issuer_name="",
     )
-    tx.entries.add(
-        Entry(
-            uid=uid,
-            config=command.config,
-            id=command.id,
-            side=command.side,
-            source=Source.UPLOADED,
-            le_auto_renew=command.le_auto_renew,
-            le_auto_replace=command.le_auto_replace,
-            identifiers=material.facts.san,
-            provider_links=command.provider_links,
-            crl=command.crl,
-            input_digest=digest,
-            uploaded=now,
-            current=version,
-        )
+    entry = Entry(
+        uid=uid,
+        config=command.config,
+        id=command.id,
+        side=command.side,
+        source=Source.UPLOADED,
+        le_auto_renew=command.le_auto_renew,
+        le_auto_replace=command.le_auto_replace,
+        identifiers=material.facts.san,
+        provider_links=command.provider_links,
+        crl=command.crl,
+        input_digest=digest,
+        uploaded=now,
+        current=version,
     )
+    tx.entries.add(entry)
     if not command.side.is_ca_bundle:
         tx.schedules.look_at(uid, now)
-    tx.configurations.touch(command.config, now=now)
+    tx.configurations.record(command.config, [change_of_entry(None, entry)], by=by, now=now)
     return Accepted(operation=None)
 
 
@@ -125,6 +133,7 @@ def generate(
     tx: UnitOfWork,
     command: Generate,
     *,
+    by: str,
     now: datetime,
     new_id: Callable[[], str],
     covers: Callable[[Identifier], bool],
@@ -133,6 +142,8 @@ def generate(
 
     When it commits, the issuance goes on whatever crashes (docs/decisions/0005). A repeat of the same input attaches
     to the issuance that is under way, or finds it done; it starts none.
+
+    by: name of the caller's key, for the change history.
 
     Raises:
         NotFound, BuiltIn, EntryExists: as for `upload`.
@@ -166,42 +177,58 @@ def generate(
     )
     tx.entries.add(entry)
     operation = start(tx, entry, OperationKind.ISSUE, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
-    tx.configurations.touch(command.config, now=now)
+    tx.configurations.record(command.config, [change_of_entry(None, entry)], by=by, now=now)
     return Accepted(operation=operation.id)
 
 
-def change(tx: UnitOfWork, command: ChangeEntry, *, now: datetime) -> None:
-    """Change an entry's flags.
+def change(tx: UnitOfWork, command: ChangeEntry, *, by: str, now: datetime, new_id: Callable[[], str]) -> None:
+    """Change an entry's flags; with `replace`, put it in another one's place, on load balancers too.
+
+    A repeat that changes nothing is not counted as a change.
+
+    by: name of the caller's key, for the change history.
 
     Raises:
-        NotFound: no such configuration or entry. BuiltIn: the placeholder. BadInput: `replace` names no entry.
+        NotFound: no such configuration or entry. BuiltIn: the placeholder. BadInput: `replace` names no entry, or one
+            whose place this one can't take.
     """
+    lock_configuration(tx, command.config)
     entry = get_entry(tx, command.config, command.id)
     check_not_built_in(entry.id)
-    if command.replace is not None and tx.entries.find(command.config, command.replace) is None:
-        raise BadInput(
-            f"replace_cert_id: there is no certificate {_show(command.replace)} in configuration"
-            f" {command.config!r}; name the one whose place {entry.id!r} takes.",
-            subject="replace_cert_id",
-        )
-    tx.entries.update_flags(entry.uid, le_auto_renew=command.le_auto_renew, le_auto_replace=command.le_auto_replace)
-    tx.schedules.look_at(entry.uid, now)
-    tx.configurations.touch(command.config, now=now)
+    old = _find_replaced(tx, command)
+    changed = replace(entry, le_auto_renew=command.le_auto_renew, le_auto_replace=command.le_auto_replace)
+    changes: list[Change] = []
+    if changed != entry:
+        tx.entries.update_flags(entry.uid, le_auto_renew=command.le_auto_renew, le_auto_replace=command.le_auto_replace)
+        tx.schedules.look_at(entry.uid, now)
+        changes.append(change_of_entry(entry, changed))
+    if old is not None and old.id != entry.id:
+        changes += hand_over(tx, old=old, new=entry)
+        changes += take_over(tx, old, entry, now=now, new_id=new_id)
+    if changes:
+        tx.configurations.record(command.config, changes, by=by, now=now)
 
 
-def delete(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, now: datetime) -> None:
+def delete(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, by: str, now: datetime) -> None:
     """Delete an entry with its versions; an issuance under way for it is cancelled.
+
+    Server groups that serve it fall back to `placeholder`.
+
+    by: name of the caller's key, for the change history.
 
     Raises:
         NotFound: no such configuration or entry. BuiltIn: the placeholder.
+        InUse: load balancers hold it, or server groups check client certificates by it.
     """
     entry = get_entry(tx, config, entry_id)
     check_not_built_in(entry.id)
     unfinished = tx.operations.lock_unfinished(entry.uid)
+    lock_configuration(tx, config)
+    changes = let_go(tx, entry)
     if unfinished is not None:
         cancel(tx, unfinished, now=now)
     tx.entries.delete(entry.uid)
-    tx.configurations.touch(config, now=now)
+    tx.configurations.record(config, [*changes, change_of_entry(entry, None)], by=by, now=now)
 
 
 def check_not_built_in(entry_id: EntryID) -> None:
@@ -210,6 +237,19 @@ def check_not_built_in(entry_id: EntryID) -> None:
         raise BuiltIn(
             f"The certificate {PLACEHOLDER!r} is built in; it can't be changed or deleted.", subject="entry_id"
         )
+
+
+def _find_replaced(tx: UnitOfWork, command: ChangeEntry) -> Entry | None:
+    if command.replace is None:
+        return None
+    found = tx.entries.find(command.config, command.replace)
+    if found is None:
+        raise BadInput(
+            f"replace_cert_id: there is no certificate {_show(command.replace)} in configuration"
+            f" {command.config!r}; name the one whose place {command.id!r} takes.",
+            subject="replace_cert_id",
+        )
+    return found
 
 
 def _check_same_input(entry: Entry, digest: str) -> None:

@@ -36,6 +36,18 @@ def get_configuration(tx: UnitOfWork, config: ConfigID) -> Configuration:
     return configuration
 
 
+def lock_configuration(tx: UnitOfWork, config: ConfigID) -> Configuration:
+    """Return one configuration and hold it until the transaction ends. Raises NotFound.
+
+    Whoever changes what server groups and certificates say of each other holds it, so that none names what another
+    one deletes meanwhile. Order: an entry's operation first, then its configuration.
+    """
+    configuration = tx.configurations.lock(config)
+    if configuration is None:
+        raise NotFound(f"There is no configuration {config[:80]!r}.", subject="config")
+    return configuration
+
+
 def ensure_built_in(
     tx: UnitOfWork,
     make_placeholder: Callable[[], Material],

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from certorbit.errors import BadInput, NotFound
 from certorbit.model.entry import ConfigID, Entry, EntryID
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
-from certorbit.ports.store import Job, UnitOfWork
+from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
+from certorbit.ports.store import Job, JobKind, UnitOfWork
 
 MOST_PER_PAGE = 500
 
@@ -21,6 +21,7 @@ def list_operations(
     state: OperationState | None,
     cursor: str | None,
     limit: int,
+    lane: Lane | None = None,
 ) -> tuple[Sequence[Operation], str | None, int]:
     """Return a page, newest first, the cursor of the next page (None at the end), and the total without paging.
 
@@ -30,10 +31,10 @@ def list_operations(
     if not 1 <= limit <= MOST_PER_PAGE:
         raise BadInput(f"limit: give a number from 1 to {MOST_PER_PAGE}.", subject="limit")
     before = _read_cursor(cursor) if cursor else None
-    page = tx.operations.list(config=config, entry=entry, state=state, before=before, limit=limit + 1)
+    page = tx.operations.list(config=config, entry=entry, state=state, lane=lane, before=before, limit=limit + 1)
     items = page[:limit]
     more = _make_cursor(items[-1]) if len(page) > limit else None
-    return items, more, tx.operations.count(config=config, entry=entry, state=state)
+    return items, more, tx.operations.count(config=config, entry=entry, state=state, lane=lane)
 
 
 def get_operation(tx: UnitOfWork, operation_id: OperationID) -> Operation:
@@ -115,6 +116,13 @@ def start(
 
 def enqueue(tx: UnitOfWork, operation: Operation, *, priority: int) -> None:
     """Let the operation's present attempt run as soon as a worker takes it."""
+    kind = JobKind.DEPLOY if operation.kind is OperationKind.DEPLOY else JobKind.ISSUE
     tx.enqueue(
-        Job(workflow_id=operation.workflow_id, operation=operation.id, attempt=operation.attempt, priority=priority)
+        Job(
+            workflow_id=operation.workflow_id,
+            operation=operation.id,
+            attempt=operation.attempt,
+            priority=priority,
+            kind=kind,
+        )
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from certorbit.errors import BadIdentifier, BadInput, InUse, LostRace, NotFound
+from certorbit.model.change_states import change_of_entry
 from certorbit.model.entry import ConfigID, Entry, EntryID, Source
 from certorbit.model.failover import prefer
 from certorbit.model.identifiers import normalise_identifiers
@@ -13,6 +14,8 @@ from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.certificates import check_not_built_in, get_entry
+from certorbit.services.configurations import lock_configuration
+from certorbit.services.links import let_go
 from certorbit.services.operations import cancel, enqueue, start
 
 PRIORITY_RENEWAL = 50  # engine.md: after what somebody waits for
@@ -114,15 +117,18 @@ def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime)
     return start_next_attempt(tx, operation, issuer="", now=now)
 
 
-def cancel_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Cancelled:
+def cancel_operation(tx: UnitOfWork, operation_id: OperationID, *, by: str, now: datetime) -> Cancelled:
     """Give an unfinished operation up. Repeating it is harmless.
 
     A first issuance takes its entry with it, as deleting the entry does: an entry without a certificate for which
     nothing is under way would stay empty for ever. Any other entry keeps the certificate that it has; the sweep may
     start anew when it looks again (within six hours), unless the renewal is paused.
 
+    by: name of the caller's key, for the change history.
+
     Raises:
         NotFound: no such operation. BadInput: it ended with a certificate, or failed for good.
+        InUse: its entry would go and is in use (`certificates.delete`).
     """
     operation = _lock_operation(tx, operation_id)
     if operation.state.is_final and operation.state is not OperationState.CANCELLED:
@@ -132,9 +138,11 @@ def cancel_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime
     if not operation.state.is_final:
         operation = cancel(tx, operation, now=now)
         entry = tx.entries.get_by_uid(operation.entry_uid)
-        if entry is not None and entry.current is None:
+        if operation.kind is OperationKind.ISSUE and entry is not None and entry.current is None:
+            lock_configuration(tx, entry.config)
+            changes = let_go(tx, entry)
             tx.entries.delete(entry.uid)
-            tx.configurations.touch(entry.config, now=now)
+            tx.configurations.record(entry.config, [*changes, change_of_entry(entry, None)], by=by, now=now)
     return Cancelled(operation, entry_is_gone=tx.entries.get_by_uid(operation.entry_uid) is None)
 
 

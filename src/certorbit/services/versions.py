@@ -1,14 +1,17 @@
 """An entry's versions: listed, compared, rolled back to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from certorbit.deploying.starting import PRIORITY_INTERACTIVE, ensure_deployment
 from certorbit.errors import BadInput, InUse, NotFound
+from certorbit.model.change_states import change_of_entry
 from certorbit.model.entry import ConfigID, Entry, EntryID, Version, VersionID
 from certorbit.model.version_difference import VersionDifference, compare_versions
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.certificates import check_not_built_in, get_entry
+from certorbit.services.configurations import lock_configuration
 from certorbit.services.renewals import find_schedule
 
 
@@ -38,11 +41,22 @@ def compare(
     return compare_versions(old, new)
 
 
-def roll_back(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, version_id: VersionID, *, now: datetime) -> Version:
+def roll_back(
+    tx: UnitOfWork,
+    config: ConfigID,
+    entry_id: EntryID,
+    version_id: VersionID,
+    *,
+    by: str,
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Version:
     """Make an older version the current one again; the newer ones stay. Repeating it is harmless.
 
     The automatic renewal is paused from then on: the sweep would renew the older version the minute after. Resuming
     is the operator's word.
+
+    by: name of the caller's key, for the change history.
 
     Raises:
         NotFound: no such entry or version. BuiltIn: the placeholder.
@@ -55,17 +69,44 @@ def roll_back(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, version_id: V
             f"The version ended on {version.facts.not_after:%Y-%m-%d}; it can't be served any more.",
             subject="version_id",
         )
+    check_not_under_way(tx, entry)
+    lock_configuration(tx, config)
+    make_current(tx, entry, version, is_paused=True, now=now, new_id=new_id)
+    if version != entry.current:
+        tx.configurations.record(config, [change_of_entry(entry, replace(entry, current=version))], by=by, now=now)
+    return version
+
+
+def check_not_under_way(tx: UnitOfWork, entry: Entry) -> None:
+    """Raise InUse if the entry is being issued: what comes of it would take any version's place."""
     unfinished = tx.operations.lock_unfinished(entry.uid)
     if unfinished is not None:
         raise InUse(
-            f"An issuance is under way for {entry_id!r} and would take the version's place; wait for its end, or cancel"
+            f"An issuance is under way for {entry.id!r} and would take the version's place; wait for its end, or cancel"
             f" it (operation {unfinished.id}).",
             subject="entry_id",
         )
-    tx.entries.set_current(entry.uid, version_id)
+
+
+def make_current(
+    tx: UnitOfWork, entry: Entry, version: Version, *, is_paused: bool, now: datetime, new_id: Callable[[], str]
+) -> None:
+    """Make one of its versions the entry's current one, start its deployment, and have its renewal decided anew.
+
+    is_paused: pause the automatic renewal; False leaves it as it is.
+    """
+    tx.entries.set_current(entry.uid, version.id)
+    current = replace(entry, current=version)
+    ensure_deployment(tx, current, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
     schedule = find_schedule(tx, entry)
     tx.schedules.put(
-        replace(schedule, look_at=now, renew_at=None, reason="", info=None, predecessor_not_before=None, paused=True)
+        replace(
+            schedule,
+            look_at=now,
+            renew_at=None,
+            reason="",
+            info=None,
+            predecessor_not_before=None,
+            paused=is_paused or schedule.paused,
+        )
     )
-    tx.configurations.touch(config, now=now)
-    return version

@@ -9,6 +9,7 @@ from certorbit.ports.authority_store import Authority, RevokedSerial
 from certorbit.storage.tables import authorities, authority_counters, authority_issued
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
+from certorbit.storage.upserts import Upsert
 
 _NAME = "built-in"
 _CRL_NUMBER = "crl-number"
@@ -30,6 +31,7 @@ _LIST_REVOKED = (
     .where(authority_issued.c.revoked_at.is_not(None))
     .order_by(authority_issued.c.revoked_at, authority_issued.c.serial)
 )
+_COUNT_UP = Upsert(authority_counters, change=lambda _: ({"value": authority_counters.c.value + 1}, None))
 _CRL_NUMBER_NOW = sa.select(authority_counters.c.value).where(authority_counters.c.name == _CRL_NUMBER)
 
 
@@ -92,10 +94,5 @@ class SQLAuthorities:
 
     def next_crl_number(self) -> int:
         # The upsert locks the row, so the number read after it is ours alone until the transaction ends.
-        self._transaction.upsert(
-            authority_counters,
-            [{"name": _CRL_NUMBER, "value": 1}],
-            key="name",
-            change={"value": authority_counters.c.value + 1},
-        )
+        _COUNT_UP.run(self._transaction, {"name": _CRL_NUMBER, "value": 1})
         return int(self._transaction.execute(_CRL_NUMBER_NOW).scalar_one())

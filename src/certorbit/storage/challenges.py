@@ -9,7 +9,9 @@ from certorbit.model.order import Challenge
 from certorbit.storage.tables import http_challenges
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
+from certorbit.storage.upserts import Upsert
 
+_PUT = Upsert(http_challenges)
 _FIND = sa.select(http_challenges).where(http_challenges.c.token == sa.bindparam("wanted"))
 _DELETE = sa.delete(http_challenges).where(http_challenges.c.token.in_(sa.bindparam("tokens", expanding=True)))
 _DELETE_EXPIRED = sa.delete(http_challenges).where(http_challenges.c.expires_at <= sa.bindparam("now"))
@@ -30,7 +32,7 @@ class SQLChallenges:
             for challenge in sorted(challenges, key=lambda challenge: challenge.token)
         ]
         if rows:
-            self._transaction.upsert(http_challenges, rows, key="token")
+            _PUT.run(self._transaction, rows)
 
     def find(self, token: str) -> Challenge | None:
         if not is_storable(token):

@@ -9,6 +9,10 @@ from certorbit.errors import Broken, CertorbitError, LostRace, Unreachable
 
 _UNIQUE = {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"}
 _UNIQUE_VIOLATION = "23505"
+# An entry was deleted while it was being attached. Who attaches has found the entry in the same transaction, and who
+# deletes has looked for attachments; SQLite has one writer at a time, so there it would be a bug as any other.
+_FOREIGN_KEY_VIOLATION = "23503"
+_RACING_REFERENCE = "fk_attachments_needed_entry"
 # PostgreSQL's appendix A: serialization_failure, deadlock_detected.
 _LOST_RACE = {"40001", "40P01"}
 # 'Not now' in PostgreSQL's appendix A. Classes: connection, resources (disk full, too many connections), operator
@@ -47,9 +51,10 @@ def translate(error: sa.exc.SQLAlchemyError | sqlite3.Error, *, database: str, i
 
 def _translate_postgresql(error: psycopg.Error, *, database: str) -> CertorbitError:
     state = error.sqlstate
+    constraint = error.diag.constraint_name
     if state == _UNIQUE_VIOLATION:
-        return LostRace(f"A row with the same key was written meanwhile ({error.diag.constraint_name}).")
-    if state in _LOST_RACE:
+        return LostRace(f"A row with the same key was written meanwhile ({constraint}).")
+    if state in _LOST_RACE or (state == _FOREIGN_KEY_VIOLATION and constraint == _RACING_REFERENCE):
         return LostRace(f"Another transaction came first (SQLSTATE {state}).")
     if state == _READ_ONLY:
         return _unreachable(database, "it is a standby, which takes no writes")

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from certorbit.model.entry import ConfigID, EntryID, EntryUID
 from certorbit.model.operation import (
+    Lane,
     Operation,
     OperationID,
     OperationKind,
@@ -28,6 +29,7 @@ _LOCK_UNFINISHED = (
     sa.select(operations)
     .where(
         operations.c.entry_uid == sa.bindparam("uid"),
+        operations.c.lane == sa.bindparam("wanted_lane"),
         # Literals: the partial index serves only a condition that is known when the query is planned.
         operations.c.state.in_([sa.literal_column(f"'{state}'") for state in UNFINISHED]),
     )
@@ -54,22 +56,22 @@ class SQLOperations:
         self._transaction = transaction
 
     def add(self, operation: Operation) -> None:
-        """Insert it. Raises LostRace if the entry has an unfinished one already: another writer came first."""
+        """Insert it. Raises LostRace if the entry has an unfinished one in its lane: another writer came first."""
         self._transaction.execute(sa.insert(operations), _values(operation))
 
     def find(self, operation: OperationID) -> Operation | None:
-        return self._find(_FIND, "operation", operation)
+        return self._find(_FIND, {"operation": operation})
 
     def lock(self, operation: OperationID) -> Operation | None:
-        return self._find(_LOCK, "operation", operation)
+        return self._find(_LOCK, {"operation": operation})
 
-    def lock_unfinished(self, entry: EntryUID) -> Operation | None:
-        return self._find(_LOCK_UNFINISHED, "uid", entry)
+    def lock_unfinished(self, entry: EntryUID, lane: Lane = Lane.ISSUANCE) -> Operation | None:
+        return self._find(_LOCK_UNFINISHED, {"uid": entry, "wanted_lane": lane.value})
 
-    def _find(self, statement: sa.Select[Any], parameter: str, value: str) -> Operation | None:
-        if not is_storable(value):
+    def _find(self, statement: sa.Select[Any], parameters: Mapping[str, str]) -> Operation | None:
+        if not _can_match(*parameters.values()):
             return None
-        row = self._transaction.execute(statement, {parameter: value}).first()
+        row = self._transaction.execute(statement, parameters).first()
         return _operation(row) if row else None
 
     def update(self, operation: Operation) -> None:
@@ -93,12 +95,13 @@ class SQLOperations:
         config: ConfigID | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
+        lane: Lane | None = None,
         before: tuple[datetime, OperationID] | None = None,
         limit: int = 100,
     ) -> Sequence[Operation]:
         if not _can_match(config, entry, before[1] if before else None):
             return []
-        statement = sa.select(operations).where(*_filters(config=config, entry=entry, state=state))
+        statement = sa.select(operations).where(*_filters(config=config, entry=entry, state=state, lane=lane))
         if before is not None:
             created_at, identity = operations.c.created_at, operations.c.id
             statement = statement.where(
@@ -114,11 +117,14 @@ class SQLOperations:
         config: ConfigID | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
+        lane: Lane | None = None,
     ) -> int:
         if not _can_match(config, entry):
             return 0
         statement = (
-            sa.select(sa.func.count()).select_from(operations).where(*_filters(config=config, entry=entry, state=state))
+            sa.select(sa.func.count())
+            .select_from(operations)
+            .where(*_filters(config=config, entry=entry, state=state, lane=lane))
         )
         return int(self._transaction.execute(statement).scalar_one())
 
@@ -128,9 +134,14 @@ def _can_match(*texts: str | None) -> bool:
 
 
 def _filters(
-    *, config: ConfigID | None, entry: EntryID | None, state: OperationState | None
+    *, config: ConfigID | None, entry: EntryID | None, state: OperationState | None, lane: Lane | None
 ) -> Sequence[sa.ColumnElement[bool]]:
-    wanted = ((operations.c.config, config), (operations.c.entry_id, entry), (operations.c.state, state))
+    wanted = (
+        (operations.c.config, config),
+        (operations.c.entry_id, entry),
+        (operations.c.state, state),
+        (operations.c.lane, lane),
+    )
     return [column == value for column, value in wanted if value is not None] or [sa.true()]
 
 
@@ -151,6 +162,7 @@ def _values(operation: Operation) -> Mapping[str, Any]:
         "next_attempt_at": operation.next_attempt_at,
         "issuer_name": operation.issuer_name,
         "problem": problem_to_json(operation.problem) if operation.problem else None,
+        "lane": operation.kind.lane.value,
     }
 
 

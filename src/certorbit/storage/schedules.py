@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from certorbit.model.entry import Entry, EntryUID
 from certorbit.model.renewal import RenewalInfo
@@ -15,6 +14,7 @@ from certorbit.storage.entries import JOINED, entry_from
 from certorbit.storage.tables import entries, renewals, sweeps
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
+from certorbit.storage.upserts import Upsert
 
 _SCHEDULE = (
     renewals.c.renew_at,
@@ -48,16 +48,7 @@ _CLAIM = (
     .where(sweeps.c.name == sa.bindparam("sweep"), sweeps.c.next_at <= sa.bindparam("now"))
     .values(next_at=sa.bindparam("then"))
 )
-_CHANGED = [column.name for column in renewals.c if not column.primary_key]
-# Made once: building an upsert takes longer than running it, and a sweep runs hundreds.
-_INSERT_SQLITE = sqlite.insert(renewals)
-_PUT_SQLITE = _INSERT_SQLITE.on_conflict_do_update(
-    index_elements=["entry_uid"], set_={name: _INSERT_SQLITE.excluded[name] for name in _CHANGED}
-)
-_INSERT_POSTGRESQL = postgresql.insert(renewals)
-_PUT_POSTGRESQL = _INSERT_POSTGRESQL.on_conflict_do_update(
-    index_elements=["entry_uid"], set_={name: _INSERT_POSTGRESQL.excluded[name] for name in _CHANGED}
-)
+_PUT = Upsert(renewals)
 _WIDTH = len(_SCHEDULE) + 1
 _INSTANTS = frozenset({"start", "end", "chosen_at", "checked_at", "next_check_at", "seen_at"})
 
@@ -76,8 +67,7 @@ class SQLSchedules:
         found = self._transaction.execute(_SET_DUE, {"entry": schedule.entry_uid, "look_at": schedule.look_at})
         if found.rowcount != 1:
             return  # deleted meanwhile; else its row is locked now, and can't go before ours is there
-        is_postgresql = self._transaction.connection.dialect.name == "postgresql"
-        self._transaction.execute(_PUT_POSTGRESQL if is_postgresql else _PUT_SQLITE, _values(schedule))
+        _PUT.run(self._transaction, _values(schedule))
 
     def look_at(self, entry: EntryUID, instant: datetime | None) -> None:
         self._transaction.execute(_SET_DUE, {"entry": entry, "look_at": instant})

@@ -2,6 +2,7 @@
 
 Names differ from those of DBOS, whose tables live in the same SQLite file (engine.md). Sealed keys are envelopes of
 the keyring, never plain. Operations and the order ledger hold plain ids, not foreign keys: they outlive their entry.
+The tables of deployment are in `tables_deployment.py`.
 """
 
 import sqlalchemy as sa
@@ -19,40 +20,52 @@ metadata = sa.MetaData(
 )
 
 
-def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
+def text_column(name: str, *, nullable: bool = False) -> sa.Column[str]:
     return sa.Column(name, StoredText, nullable=nullable)
 
 
-def _key(name: str = "id") -> sa.Column[str]:
+def key_column(name: str = "id") -> sa.Column[str]:
     return sa.Column(name, StoredText, primary_key=True)
 
 
 configurations = sa.Table(
     "configurations",
     metadata,
-    _key(),
-    _text("description"),
+    key_column(),
+    text_column("description"),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("date", UTCDateTime, nullable=False),
+)
+
+# What each change of a configuration changed. No foreign key: it is written after an update of the configuration's
+# row, in the same transaction, and configurations are never deleted.
+configuration_versions = sa.Table(
+    "configuration_versions",
+    metadata,
+    key_column("config"),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("changed_at", UTCDateTime, nullable=False),
+    text_column("changed_by"),
+    sa.Column("changes", JSONText, nullable=False),
 )
 
 entries = sa.Table(
     "entries",
     metadata,
-    _key("uid"),
+    key_column("uid"),
     sa.Column("config", StoredText, sa.ForeignKey("configurations.id"), nullable=False),
-    _text("id"),
-    _text("side"),
-    _text("source"),
+    text_column("id"),
+    text_column("side"),
+    text_column("source"),
     sa.Column("le_auto_renew", sa.Boolean, nullable=False),
     sa.Column("le_auto_replace", sa.Boolean, nullable=False),
     sa.Column("identifiers", JSONText, nullable=False),
     sa.Column("provider_links", JSONText, nullable=False),
     sa.Column("crl", JSONText, nullable=False),
-    _text("input_digest"),
+    text_column("input_digest"),
     sa.Column("uploaded", UTCDateTime, nullable=False),
     # No foreign key: entry and version would point at each other. `Entries.add_version` writes both.
-    _text("current_version", nullable=True),
+    text_column("current_version", nullable=True),
     sa.Column("due_at", UTCDateTime, nullable=True, index=True),  # when the sweep looks next; None: never
     sa.UniqueConstraint("config", "id"),
 )
@@ -60,26 +73,26 @@ entries = sa.Table(
 versions = sa.Table(
     "versions",
     metadata,
-    _key(),
+    key_column(),
     sa.Column("entry_uid", StoredText, sa.ForeignKey("entries.uid", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("created_at", UTCDateTime, nullable=False),
-    _text("source"),
-    _text("chain_pem"),
+    text_column("source"),
+    text_column("chain_pem"),
     sa.Column("sealed_key", sa.LargeBinary, nullable=True),
-    _text("le_hash"),
-    _text("issuer_name"),
+    text_column("le_hash"),
+    text_column("issuer_name"),
     # The facts of the leaf (model/material.py), read once.
-    _text("subject"),
-    _text("issuer"),
+    text_column("subject"),
+    text_column("issuer"),
     sa.Column("san", JSONText, nullable=False),
     sa.Column("not_before", UTCDateTime, nullable=False),
     sa.Column("not_after", UTCDateTime, nullable=False),
-    _text("serial"),
+    text_column("serial"),
     sa.Column("cdp", JSONText, nullable=False),
-    _text("fingerprint"),
-    _text("public_key_sha256"),
-    _text("key_algorithm"),
-    _text("authority_key_id"),
+    text_column("fingerprint"),
+    text_column("public_key_sha256"),
+    text_column("key_algorithm"),
+    text_column("authority_key_id"),
     sa.Column("is_ca", sa.Boolean, nullable=False),
 )
 
@@ -89,10 +102,10 @@ renewals = sa.Table(
     metadata,
     sa.Column("entry_uid", StoredText, sa.ForeignKey("entries.uid", ondelete="CASCADE"), primary_key=True),
     sa.Column("renew_at", UTCDateTime, nullable=True, index=True),
-    _text("reason"),
+    text_column("reason"),
     sa.Column("info", JSONText, nullable=True),
     sa.Column("paused", sa.Boolean, nullable=False),
-    _text("issuer"),
+    text_column("issuer"),
     sa.Column("predecessor_not_before", UTCDateTime, nullable=True),
 )
 
@@ -100,37 +113,39 @@ renewals = sa.Table(
 sweeps = sa.Table(
     "sweeps",
     metadata,
-    _key("name"),
+    key_column("name"),
     sa.Column("next_at", UTCDateTime, nullable=False),
 )
 
 operations = sa.Table(
     "operations",
     metadata,
-    _key(),
-    _text("kind"),
-    _text("config"),
-    _text("entry_id"),
-    _text("entry_uid"),
+    key_column(),
+    text_column("kind"),
+    text_column("config"),
+    text_column("entry_id"),
+    text_column("entry_uid"),
     sa.Column("identifiers", JSONText, nullable=False),
-    _text("state"),
+    text_column("state"),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("promised", sa.Boolean, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("updated_at", UTCDateTime, nullable=False),
     sa.Column("finished_at", UTCDateTime, nullable=True),
     sa.Column("next_attempt_at", UTCDateTime, nullable=True),
-    _text("issuer_name"),
+    text_column("issuer_name"),
     sa.Column("problem", JSONText, nullable=True),
+    sa.Column("lane", StoredText, nullable=False, server_default="issuance"),  # follows from the kind
     sa.Index("ix_operations_created_at_id", "created_at", "id"),
     sa.Index("ix_operations_config_entry_id_created_at", "config", "entry_id", "created_at"),
 )
 
 UNFINISHED = ("queued", "running", "waiting")
-# ports/store.py: an entry has at most one unfinished operation. The index holds it against two writers at once.
+# ports/store.py: an entry has at most one unfinished operation per lane. The index holds it against two writers.
 sa.Index(
     "uq_operations_unfinished",
     operations.c.entry_uid,
+    operations.c.lane,
     unique=True,
     sqlite_where=operations.c.state.in_(UNFINISHED),
     postgresql_where=operations.c.state.in_(UNFINISHED),
@@ -139,13 +154,13 @@ sa.Index(
 order_intents = sa.Table(
     "order_intents",
     metadata,
-    _key(),
-    _text("operation"),
+    key_column(),
+    text_column("operation"),
     sa.Column("attempt", sa.Integer, nullable=False),
-    _text("issuer_name"),
-    _text("account"),
+    text_column("issuer_name"),
+    text_column("account"),
     sa.Column("identifiers", JSONText, nullable=False),
-    _text("identifiers_hash"),
+    text_column("identifiers_hash"),
     sa.Column("sealed_key", sa.LargeBinary, nullable=False),
     sa.Column("url", StoredText, nullable=False, index=True),
     sa.Column("requests", sa.Integer, nullable=False),
@@ -160,8 +175,8 @@ order_requests = sa.Table(
     # SQLite numbers rows only in a column of its own INTEGER type.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("order_id", StoredText, sa.ForeignKey("order_intents.id"), nullable=False, index=True),
-    _text("account"),
-    _text("identifiers_hash"),
+    text_column("account"),
+    text_column("identifiers_hash"),
     sa.Column("sent_at", UTCDateTime, nullable=False),
     sa.Column("kind", StoredText, nullable=False, server_default="new"),  # what it was to the CA: OrderKind
     sa.Index("ix_order_requests_account_sent_at", "account", "sent_at"),
@@ -172,9 +187,9 @@ order_requests = sa.Table(
 limit_buckets = sa.Table(
     "limit_buckets",
     metadata,
-    _key("directory"),
-    _key("subject"),
-    _key("rule"),
+    key_column("directory"),
+    key_column("subject"),
+    key_column("rule"),
     sa.Column("full_at", UTCDateTime, nullable=False, index=True),
     sa.Column("line_ends_at", UTCDateTime, nullable=False),
 )
@@ -183,9 +198,9 @@ limit_buckets = sa.Table(
 identifier_failures = sa.Table(
     "identifier_failures",
     metadata,
-    _key("identifier"),
-    _key("directory"),
-    _key("account"),
+    key_column("identifier"),
+    key_column("directory"),
+    key_column("account"),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("rung", sa.Integer, nullable=False),
     sa.Column("first_failed_at", UTCDateTime, nullable=False),
@@ -197,10 +212,10 @@ identifier_failures = sa.Table(
 acme_accounts = sa.Table(
     "acme_accounts",
     metadata,
-    _key("directory"),
-    _key("name"),
+    key_column("directory"),
+    key_column("name"),
     sa.Column("sealed_key", sa.LargeBinary, nullable=False),
-    _text("url"),
+    text_column("url"),
     sa.Column("contact", JSONText, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
 )
@@ -208,19 +223,19 @@ acme_accounts = sa.Table(
 http_challenges = sa.Table(
     "http_challenges",
     metadata,
-    _key("token"),
-    _text("key_authorization"),
+    key_column("token"),
+    text_column("key_authorization"),
     sa.Column("expires_at", UTCDateTime, nullable=False, index=True),
 )
 
 api_keys = sa.Table(
     "api_keys",
     metadata,
-    _key(),
-    _text("name"),
-    _text("prefix"),
+    key_column(),
+    text_column("name"),
+    text_column("prefix"),
     sa.Column("digest", StoredText, nullable=False),
-    _text("role"),
+    text_column("role"),
     sa.Column("may_export_keys", sa.Boolean, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("revoked_at", UTCDateTime, nullable=True),
@@ -231,9 +246,9 @@ api_keys = sa.Table(
 authorities = sa.Table(
     "authorities",
     metadata,
-    _key("name"),
-    _text("root_pem"),
-    _text("issuing_pem"),
+    key_column("name"),
+    text_column("root_pem"),
+    text_column("issuing_pem"),
     sa.Column("sealed_root_key", sa.LargeBinary, nullable=False),
     sa.Column("sealed_issuing_key", sa.LargeBinary, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
@@ -242,9 +257,9 @@ authorities = sa.Table(
 authority_issued = sa.Table(
     "authority_issued",
     metadata,
-    _key("order_url"),
-    _text("serial"),
-    _text("chain_pem"),
+    key_column("order_url"),
+    text_column("serial"),
+    text_column("chain_pem"),
     sa.Column("not_after", UTCDateTime, nullable=False),
     sa.Column("revoked_at", UTCDateTime, nullable=True),
     sa.Column("revocation_reason", sa.Integer, nullable=True),
@@ -255,7 +270,7 @@ authority_issued = sa.Table(
 authority_counters = sa.Table(
     "authority_counters",
     metadata,
-    _key("name"),
+    key_column("name"),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
@@ -263,7 +278,7 @@ authority_counters = sa.Table(
 keyring_checks = sa.Table(
     "keyring_checks",
     metadata,
-    _key("name"),
+    key_column("name"),
     sa.Column("envelope", sa.LargeBinary, nullable=False),
 )
 
@@ -271,8 +286,8 @@ keyring_checks = sa.Table(
 worker_heartbeats = sa.Table(
     "worker_heartbeats",
     metadata,
-    _key("executor_id"),
-    _text("host"),
+    key_column("executor_id"),
+    text_column("host"),
     sa.Column("started_at", UTCDateTime, nullable=False),
     sa.Column("seen_at", UTCDateTime, nullable=False),
 )

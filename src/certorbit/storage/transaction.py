@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from certorbit.errors import Broken, CertorbitError
 from certorbit.storage.failures import translate
@@ -56,15 +55,3 @@ class Transaction:
         """
         if self.execute(statement, parameters).rowcount != 1:
             raise Broken(f"{what} is not in the store, so it can't be changed.", subject=what)
-
-    def upsert(
-        self, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, key: str, change: Mapping[str, Any] | None = None
-    ) -> sa.CursorResult[Any]:
-        """Insert rows, or change those whose key is there already.
-
-        change: column → new value; without it every given column is overwritten.
-        """
-        insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table)
-        new = change or {name: statement.excluded[name] for name in rows[0] if name != key}
-        return self.execute(statement.on_conflict_do_update(index_elements=[key], set_=new), list(rows))

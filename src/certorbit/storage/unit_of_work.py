@@ -9,16 +9,25 @@ from certorbit.errors import Broken
 from certorbit.ports.store import Job
 from certorbit.storage.accounts import SQLAccounts
 from certorbit.storage.api_keys import SQLAPIKeys
+from certorbit.storage.attachments import SQLAttachments
 from certorbit.storage.authorities import SQLAuthorities
 from certorbit.storage.challenges import SQLChallenges
 from certorbit.storage.configurations import SQLConfigurations
+from certorbit.storage.copies import SQLCopies
 from certorbit.storage.entries import SQLEntries
 from certorbit.storage.identifier_failures import SQLIdentifierFailures
 from certorbit.storage.keyring_checks import SQLKeyringChecks
 from certorbit.storage.limits import SQLLimitBuckets
+from certorbit.storage.listeners import SQLListeners
 from certorbit.storage.operations import SQLOperations
 from certorbit.storage.orders import SQLOrderLedger
+from certorbit.storage.publish_turns import SQLPublishTurns
+from certorbit.storage.quotas import SQLQuotas
+from certorbit.storage.regions import SQLRegions
+from certorbit.storage.rollouts import SQLRollouts
 from certorbit.storage.schedules import SQLSchedules
+from certorbit.storage.shelves import SQLShelves
+from certorbit.storage.sites import SQLSites
 from certorbit.storage.transaction import Transaction
 
 # Enqueues a job through the given connection, inside its transaction (`DBOSClient.enqueue_in_transaction`).
@@ -81,6 +90,42 @@ class SQLUnitOfWork:
     @property
     def keyring_checks(self) -> SQLKeyringChecks:
         return SQLKeyringChecks(self._transaction)
+
+    @property
+    def listeners(self) -> SQLListeners:
+        return SQLListeners(self._transaction)
+
+    @property
+    def attachments(self) -> SQLAttachments:
+        return SQLAttachments(self._transaction)
+
+    @property
+    def copies(self) -> SQLCopies:
+        return SQLCopies(self._transaction)
+
+    @property
+    def rollouts(self) -> SQLRollouts:
+        return SQLRollouts(self._transaction)
+
+    @property
+    def sites(self) -> SQLSites:
+        return SQLSites(self._transaction)
+
+    @property
+    def regions(self) -> SQLRegions:
+        return SQLRegions(self._transaction)
+
+    @property
+    def quotas(self) -> SQLQuotas:
+        return SQLQuotas(self._transaction)
+
+    @property
+    def shelves(self) -> SQLShelves:
+        return SQLShelves(self._transaction)
+
+    @property
+    def publish_turns(self) -> SQLPublishTurns:
+        return SQLPublishTurns(self._transaction)
 
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this transaction.

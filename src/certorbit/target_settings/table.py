@@ -58,6 +58,13 @@ class TargetTable(Table):
     configurations: tuple[str, ...] = Field(
         (), description="The configurations whose certificates may go there; none: all"
     )
+    grace_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="How long a change may take until every address serves it; then the listener gets its old"
+        " certificate back",
+    )
     timeout_seconds: float = Field(30.0, gt=0, le=300, description="Longest time of one call")
 
 

@@ -17,7 +17,7 @@ TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "envoy": ("certorbit.targets.envoy", "envoy"),
     "gcp": ("certorbit.targets.gcp", "gcp"),
     "haproxy": ("certorbit.targets.haproxy", ""),
-    "kubernetes": ("certorbit.targets.kubernetes", ""),
+    "kubernetes": ("certorbit.targets.kubernetes", "kubernetes"),
     "nginx": ("certorbit.targets.nginx", ""),
     "webhook": ("certorbit.targets.webhook", ""),
 }

@@ -236,7 +236,14 @@ class Attempt:
         )
         stored = await self.store.write(
             lambda tx: records.record_issued(
-                tx, self.operation_id, intent, chain_pem=chain_pem, facts=facts, limits=self.limits, now=now
+                tx,
+                self.operation_id,
+                intent,
+                chain_pem=chain_pem,
+                facts=facts,
+                limits=self.limits,
+                now=now,
+                new_id=self.new_id,
             )
         )
         if not stored:

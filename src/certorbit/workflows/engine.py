@@ -23,17 +23,18 @@ from certorbit.clock import Chance, Clock
 from certorbit.errors import Broken, Unreachable
 from certorbit.model.backoff import Poll
 from certorbit.model.operation import OperationID, Step
-from certorbit.ports.store import Job
+from certorbit.ports.store import Job, JobKind
 from certorbit.workflows import engine_schema, executors, transact
 from certorbit.workflows.engine_schema import RETENTION, leave_alone
 from certorbit.workflows.executors import Tables
 from certorbit.workflows.flow import BROKEN_KEY, DurableFlow, Flow, StepBroke, Superseded, Work, encode_outcome
 from certorbit.workflows.traces import describe
-from certorbit.workflows.transact import APPLICATION_VERSION, ISSUANCE_QUEUE, ISSUE, Call
+from certorbit.workflows.transact import APPLICATION_VERSION, DEPLOYMENT_QUEUE, ISSUANCE_QUEUE, ISSUE, Call
 from certorbit.workflows.worker import Shape, Shift, Worker
 
 __all__ = [
     "APPLICATION_VERSION",
+    "DEPLOYMENT_QUEUE",
     "ISSUANCE_QUEUE",
     "ISSUE",
     "RETENTION",
@@ -61,7 +62,8 @@ class _Definition:
 class Engine:
     """Durable workflows on our own database.
 
-    max_in_flight: workflows at once in this worker. poll_seconds: how often a worker looks for work.
+    max_in_flight: issuances at once in this worker. deployments_in_flight: deployments at once, beside them.
+    poll_seconds: how often a worker looks for work.
     heartbeat_seconds, ttl_seconds: PostgreSQL: a worker without a heartbeat for the TTL is dead, and its work goes
     to another.
     on_broken: told of a bug in a workflow (operation, attempt, id of the log event); it records the failed attempt.
@@ -76,6 +78,7 @@ class Engine:
         clock: Clock,
         chance: Chance,
         max_in_flight: int,
+        deployments_in_flight: int = 8,
         on_broken: OnBroken | None = None,
         poll_seconds: float = 0.2,
         heartbeat_seconds: float = 10.0,
@@ -88,14 +91,14 @@ class Engine:
         self._chance = chance
         self._on_broken = on_broken
         self._shape = Shape(
-            max_in_flight=max_in_flight,
+            in_flight={JobKind.ISSUE: max_in_flight, JobKind.DEPLOY: deployments_in_flight},
             poll_seconds=poll_seconds,
             heartbeat_seconds=heartbeat_seconds,
             ttl_seconds=ttl_seconds,
         )
         if heartbeat_seconds * 3 > ttl_seconds:
             raise Broken("One late heartbeat must not kill a worker: give a TTL of three heartbeats or more.")
-        self._definitions: dict[str, _Definition] = {}
+        self._definitions: dict[JobKind, _Definition] = {}
         self._pool = self._database.connect(pool_size=4, statement_seconds=30.0)
         self._client = transact.make_client(self._pool)
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="certorbit-steps")
@@ -112,12 +115,12 @@ class Engine:
     def register(self, name: str, run: Run, *, on_broken: OnBroken | None = None) -> None:
         """Define a workflow; before `launch`.
 
-        name: constant (`ISSUE`): it is stored with every workflow and never renamed while rows of it may live.
+        name: a `JobKind`'s value: it is stored with every workflow and never renamed while rows of it may live.
         """
         hook = on_broken or self._on_broken
         if hook is None:
             raise Broken(f"The workflow {name!r} has no on_broken: its bugs would be lost.", subject=name)
-        self._definitions[name] = _Definition(run, hook)
+        self._definitions[JobKind(name)] = _Definition(run, hook)
 
     def enqueue(self, connection: sa.Connection, job: Job) -> None:
         """Enqueue the job in the connection's transaction: it exists if and only if that is committed.
@@ -143,7 +146,7 @@ class Engine:
         worker = Worker(
             database=self._database,
             client=self._client,
-            bodies={name: partial(self._run, definition) for name, definition in self._definitions.items()},
+            bodies={kind: partial(self._run, definition) for kind, definition in self._definitions.items()},
             shape=self._shape,
             clock=self._clock,
             chance=self._chance,

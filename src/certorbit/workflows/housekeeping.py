@@ -1,4 +1,4 @@
-"""What has to be tidied up now and then: challenge answers nobody took away, workflows that ended long ago."""
+"""What has to be tidied up now and then: challenge answers nobody took away, workflows and roll-outs of long ago."""
 
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ log = structlog.get_logger(__name__)
 INTERVAL = timedelta(hours=1)
 # Failing names are tried every day; what nobody tried for a week is in no certificate any more.
 FORGET_NAMES_AFTER = timedelta(days=7)
+FORGET_USES_AFTER = timedelta(days=400)  # the longest window of a provider's quota is a year (facts.md 3.6)
 
 
 async def tidy(*, store: Store, engine: Engine, clock: Clock) -> None:
@@ -21,5 +22,14 @@ async def tidy(*, store: Store, engine: Engine, clock: Clock) -> None:
     challenges = await store.write(lambda tx: tx.challenges.delete_expired(now=now))
     buckets = await store.write(lambda tx: tx.limits.delete_full(now=now))
     names = await store.write(lambda tx: tx.failures.delete_stale(before=now - FORGET_NAMES_AFTER))
+    rollouts = await store.write(lambda tx: tx.rollouts.delete_before(now - RETENTION))
+    await store.write(lambda tx: tx.quotas.delete_before(now - FORGET_USES_AFTER))
     workflows = await engine.clean_up(RETENTION)
-    log.info("housekeeping.done", challenges=challenges, buckets=buckets, names=names, workflows=workflows)
+    log.info(
+        "housekeeping.done",
+        challenges=challenges,
+        buckets=buckets,
+        names=names,
+        rollouts=rollouts,
+        workflows=workflows,
+    )

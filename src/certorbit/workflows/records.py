@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from certorbit.deploying.starting import PRIORITY_ROLLOUT, ensure_deployment
 from certorbit.errors import RetryRule
 from certorbit.model.backoff import Uniform, next_attempt_at
 from certorbit.model.ca_limits import CALimits
-from certorbit.model.entry import Source, Version, VersionID
+from certorbit.model.change_states import SERVICE, change_of_attachment, change_of_entry, change_of_site
+from certorbit.model.entry import Entry, Source, Version, VersionID
 from certorbit.model.failover import (
     ALL_ALIKE,
     OrderByConfig,
@@ -87,7 +89,7 @@ def find_current_version(tx: UnitOfWork, operation_id: OperationID) -> Version |
     return entry.current if entry else None
 
 
-def record_issued(
+def record_issued(  # noqa: PLR0913 - one transaction, and all that becomes true with it
     tx: UnitOfWork,
     operation_id: OperationID,
     intent: OrderIntent,
@@ -96,8 +98,9 @@ def record_issued(
     facts: CertificateFacts,
     limits: CALimits | None = None,
     now: datetime,
+    new_id: Callable[[], str],
 ) -> bool:
-    """Make the checked chain the entry's current version and end the operation.
+    """Make the checked chain the entry's current version, start its deployment, and end the operation.
 
     Returns: False if the operation ended meanwhile (the entry was deleted): nothing is stored then. True again if it
         was recorded before: a commit whose answer was lost is repeated.
@@ -110,19 +113,20 @@ def record_issued(
         tx.orders.drop_key(intent.id)
         tx.operations.update(replace(operation, state=OperationState.CANCELLED, updated_at=now, finished_at=now))
         return False
-    tx.entries.add_version(
-        Version(
-            id=VersionID(intent.id),
-            entry_uid=entry.uid,
-            created_at=now,
-            source=Source.GENERATED,
-            chain_pem=chain_pem,
-            sealed_key=intent.sealed_key,
-            facts=facts,
-            le_hash=intent.identifiers_hash,
-            issuer_name=intent.issuer_name,
-        )
+    version = Version(
+        id=VersionID(intent.id),
+        entry_uid=entry.uid,
+        created_at=now,
+        source=Source.GENERATED,
+        chain_pem=chain_pem,
+        sealed_key=intent.sealed_key,
+        facts=facts,
+        le_hash=intent.identifiers_hash,
+        issuer_name=intent.issuer_name,
     )
+    tx.entries.add_version(version)
+    deployed = replace(entry, current=version)
+    ensure_deployment(tx, deployed, priority=PRIORITY_ROLLOUT, now=now, new_id=new_id)
     # The next sweep asks the CA for its renewal window (RFC 9773 §4.3: right after issuance) and decides.
     # What was known of the predecessor is dropped: its window is over, so the successor would be due at once as well.
     schedule = tx.schedules.find(entry.uid) or Schedule(entry_uid=entry.uid, look_at=now)
@@ -214,8 +218,24 @@ def _end(tx: UnitOfWork, operation: Operation, problem: Problem, *, now: datetim
         problem=problem,
     )
     tx.operations.update(failed)
-    tx.entries.delete(operation.entry_uid)
+    entry = tx.entries.get_by_uid(operation.entry_uid)
+    if entry is not None:
+        _take_away(tx, entry, now=now)
     return failed
+
+
+def _take_away(tx: UnitOfWork, entry: Entry, *, now: datetime) -> None:
+    """Delete the entry of a failed issuance; a server group that named it already serves `placeholder`."""
+    tx.configurations.lock(entry.config)
+    changes = []
+    for site in tx.sites.list_using(entry.config, entry.id):
+        tx.sites.put(site.without(entry.id))
+        changes.append(change_of_site(site, site.without(entry.id)))
+    for attachment in tx.attachments.list_of_entry(entry.uid):  # wished for while it was being issued
+        tx.attachments.delete(attachment.id)
+        changes.append(change_of_attachment(attachment, None))
+    tx.entries.delete(entry.uid)
+    tx.configurations.record(entry.config, [*changes, change_of_entry(entry, None)], by=SERVICE, now=now)
 
 
 def _plan_next(tx: UnitOfWork, operation: Operation, problem: Problem, *, due: datetime, now: datetime) -> Operation:

@@ -9,7 +9,7 @@ transaction (measured: 3 against 9 ms of CPU per four-step workflow), and the ev
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -20,12 +20,16 @@ from dbos._context import get_local_dbos_context
 from dbos._sys_db import SystemDatabase
 
 from certorbit.errors import Broken
-from certorbit.ports.store import Job
+from certorbit.ports.store import Job, JobKind
 
 APPLICATION: Final = "certorbit"
 APPLICATION_VERSION: Final = "wf-1"  # a constant: DBOS's default, a hash of the code, strands running work at updates
-ISSUE: Final = "issue"  # the workflow's name in the database; never renamed while rows of it may live
+# Workflows' and queues' names in the database; never renamed while rows of them may live.
+ISSUE: Final = JobKind.ISSUE.value
 ISSUANCE_QUEUE: Final = "issuance"
+DEPLOYMENT_QUEUE: Final = "deployment"
+# One per kind: slow targets take no slots of issuances, nor a storm of renewals those of deployments.
+QUEUES: Final[Mapping[JobKind, str]] = {JobKind.ISSUE: ISSUANCE_QUEUE, JobKind.DEPLOY: DEPLOYMENT_QUEUE}
 INTERNAL_QUEUE: Final = "_dbos_internal_queue"
 SCHEMA: Final = "dbos"
 SERIALIZATION: Final = "portable_json"
@@ -98,8 +102,8 @@ def enqueue(client: DBOSClient, connection: sa.Connection, job: Job) -> None:
         Broken: the id belongs to a workflow of another kind, or the priority is out of range.
     """
     options: EnqueueOptions = {
-        "workflow_name": ISSUE,
-        "queue_name": ISSUANCE_QUEUE,
+        "workflow_name": job.kind.value,
+        "queue_name": QUEUES[job.kind],
         "workflow_id": job.workflow_id,
         "app_version": APPLICATION_VERSION,
         "priority": job.priority,
@@ -114,10 +118,10 @@ def enqueue(client: DBOSClient, connection: sa.Connection, job: Job) -> None:
         ) from refusal
 
 
-def declare_queue(client: DBOSClient, *, max_in_flight: int, poll_seconds: float) -> None:
+def declare_queue(client: DBOSClient, queue: str, *, max_in_flight: int, poll_seconds: float) -> None:
     """Write the queue's limits down; they are shared by all workers, and the last one to start wins."""
     client.register_queue(
-        ISSUANCE_QUEUE,
+        queue,
         worker_concurrency=max_in_flight,
         polling_interval_sec=poll_seconds,
         on_conflict="always_update",
@@ -173,6 +177,14 @@ class Transact:
 
         # No limit on recoveries: DBOS would otherwise drop a workflow for good after its hundredth restart.
         DBOS.workflow(name=name, max_recovery_attempts=None)(workflow)
+
+    def listen(self, queues: Collection[str]) -> None:
+        """Take work from these queues alone; before `launch`.
+
+        DBOS polls every queue in the database otherwise, and claims workflows that are not defined here: those would
+        be held, and not run, until this process ends.
+        """
+        self._dbos.listen_queues(list(queues))
 
     def launch(self) -> None:
         """Start taking work. Call it in the event loop that the workflows shall run in: DBOS adopts it.

@@ -18,6 +18,7 @@ from dbos import DBOSClient
 from certorbit.clock import Chance, Clock
 from certorbit.errors import CertorbitError, Unreachable
 from certorbit.model.backoff import Poll
+from certorbit.ports.store import JobKind
 from certorbit.workflows import executors, transact
 from certorbit.workflows.checkpoints import Checkpoints
 from certorbit.workflows.engine_schema import Database
@@ -28,7 +29,7 @@ from certorbit.workflows.transact import Call, Transact
 T = TypeVar("T")
 
 SQLITE_POOL: Final = 4  # one writes at a time anyway; more would only poll for SQLite's lock
-POSTGRES_POOL: Final = 10  # DBOS's own threads take up to four
+POSTGRES_POOL: Final = 10  # DBOS's own threads take up to five
 DBOS_THREADS: Final = 8
 CANCEL_SECONDS: Final = 5.0  # for cancelled steps to let go of what they hold
 WRITE_SECONDS: Final = 10.0  # for the last checkpoints
@@ -39,9 +40,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How a worker works. Seconds throughout; ttl: after so long without a heartbeat a worker is dead."""
+    """How a worker works. Seconds throughout; ttl: after so long without a heartbeat a worker is dead.
 
-    max_in_flight: int
+    in_flight: workflows at once, by kind.
+    """
+
+    in_flight: Mapping[JobKind, int]
     poll_seconds: float
     heartbeat_seconds: float
     ttl_seconds: float
@@ -77,7 +81,7 @@ class Worker:
         *,
         database: Database,
         client: DBOSClient,
-        bodies: Mapping[str, Body],
+        bodies: Mapping[JobKind, Body],
         shape: Shape,
         clock: Clock,
         chance: Chance,
@@ -85,6 +89,7 @@ class Worker:
         self._database = database
         self._client = client
         self._bodies = bodies
+        self._queues = {kind: transact.QUEUES[kind] for kind in bodies}
         self._shape = shape
         self._clock = clock
         self._chance = chance
@@ -140,28 +145,36 @@ class Worker:
         lease = await self._take_lease(executor, host=host)
         dbos: Transact | None = None
         try:
-            queue = partial(
-                transact.declare_queue,
-                self._client,
-                max_in_flight=self._shape.max_in_flight,
-                poll_seconds=self._shape.poll_seconds,
-            )
-            await self._in_thread(queue)
+            await self._in_thread(self._declare_queues)
             dbos = Transact(engine=self._pool, executor=executor, threads=DBOS_THREADS)
             checkpoints = Checkpoints(
                 self._pool, self._tables, threads=self._threads, clock=self._clock, chance=self._chance
             )
             shift = Shift(executor, dbos=dbos, checkpoints=checkpoints, lease=lease)
-            for name, body in self._bodies.items():
-                dbos.define(name, partial(body, shift))
+            for kind, body in self._bodies.items():
+                dbos.define(kind.value, partial(body, shift))
+            dbos.listen(self._queues.values())
             dbos.launch()
         except BaseException:
             if dbos is not None:
                 await self._in_thread(dbos.destroy)
             await self._give_back(executor, lease)
             raise
-        log.info("worker.started", executor=executor, in_flight=self._shape.max_in_flight)
+        log.info(
+            "worker.started",
+            executor=executor,
+            in_flight={self._queues[kind]: self._shape.in_flight[kind] for kind in self._queues},
+        )
         return shift
+
+    def _declare_queues(self) -> None:
+        for kind, queue in self._queues.items():
+            transact.declare_queue(
+                self._client,
+                queue,
+                max_in_flight=self._shape.in_flight[kind],
+                poll_seconds=self._shape.poll_seconds,
+            )
 
     async def _take_lease(self, executor: str, *, host: str) -> Lease:
         if self._database.is_sqlite:

@@ -19,6 +19,7 @@ from make import Chain, make_chain
 
 PROD = ConfigID("prod")
 SHOP = EntryID("shop")
+BY = "deploy"  # the caller's key
 LINKS = (ProviderLink(link="arn:aws:acm:1", provider="aws", region="eu-central-1"),)
 
 
@@ -91,13 +92,17 @@ class Desk:
         self, command: Generate, *, covers: Callable[[Identifier], bool] = lambda identifier: not identifier.is_wildcard
     ) -> OperationID | None:
         accepted = await self.store.write(
-            lambda tx: certificates.generate(tx, command, now=self.clock.now(), new_id=self.new_id, covers=covers)
+            lambda tx: certificates.generate(
+                tx, command, by=BY, now=self.clock.now(), new_id=self.new_id, covers=covers
+            )
         )
         return accepted.operation
 
     async def upload(self, command: Upload) -> None:
         accepted = await self.store.write(
-            lambda tx: certificates.upload(tx, command, now=self.clock.now(), new_id=self.new_id, keyring=self.keyring)
+            lambda tx: certificates.upload(
+                tx, command, by=BY, now=self.clock.now(), new_id=self.new_id, keyring=self.keyring
+            )
         )
         assert accepted.operation is None
 
@@ -105,7 +110,7 @@ class Desk:
         return await self.store.write(lambda tx: promises.promise(tx, operation, now=self.clock.now()))
 
     async def delete(self, entry_id: str = SHOP) -> None:
-        await self.store.write(lambda tx: certificates.delete(tx, PROD, EntryID(entry_id), now=self.clock.now()))
+        await self.store.write(lambda tx: certificates.delete(tx, PROD, EntryID(entry_id), by=BY, now=self.clock.now()))
 
     async def find(self, entry_id: str = SHOP) -> Entry | None:
         return await self.store.read(lambda tx: tx.entries.find(PROD, EntryID(entry_id)))

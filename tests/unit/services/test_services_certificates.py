@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from desk import LINKS, PROD, SHOP, Desk, make_generate, make_upload
+from desk import BY, LINKS, PROD, SHOP, Desk, make_generate, make_upload
 
 from certorbit.errors import (
     BadIdentifier,
@@ -215,7 +215,9 @@ async def test_the_placeholder_is_nobodys_to_change(desk: Desk) -> None:
     with pytest.raises(BuiltIn, match="'placeholder' is built in"):
         await desk.delete(PLACEHOLDER)
     with pytest.raises(BuiltIn):
-        await desk.store.write(lambda tx: certificates.change(tx, change, now=desk.clock.now()))
+        await desk.store.write(
+            lambda tx: certificates.change(tx, change, by=BY, now=desk.clock.now(), new_id=desk.new_id)
+        )
     with pytest.raises(BuiltIn):
         await desk.generate(make_generate(PLACEHOLDER))
     with pytest.raises(BuiltIn):
@@ -227,7 +229,11 @@ async def test_flags_read_back_as_they_were_written(desk: Desk) -> None:
     await desk.upload(make_upload())
     for renew, replaced in ((False, True), (True, False), (False, False)):
         command = ChangeEntry(config=PROD, id=SHOP, le_auto_renew=renew, le_auto_replace=replaced, replace=SHOP)
-        await desk.store.write(lambda tx, command=command: certificates.change(tx, command, now=desk.clock.now()))
+        await desk.store.write(
+            lambda tx, command=command: certificates.change(
+                tx, command, by=BY, now=desk.clock.now(), new_id=desk.new_id
+            )
+        )
         entry = await desk.find()
         assert entry is not None
         assert (entry.le_auto_renew, entry.le_auto_replace) == (renew, replaced)
@@ -238,13 +244,17 @@ async def test_a_change_that_names_an_unknown_certificate_changes_nothing(desk: 
     await desk.upload(make_upload())
     command = ChangeEntry(config=PROD, id=SHOP, le_auto_renew=False, le_auto_replace=False, replace=EntryID("gone"))
     with pytest.raises(BadInput, match="replace_cert_id: there is no certificate 'gone'"):
-        await desk.store.write(lambda tx: certificates.change(tx, command, now=desk.clock.now()))
+        await desk.store.write(
+            lambda tx: certificates.change(tx, command, by=BY, now=desk.clock.now(), new_id=desk.new_id)
+        )
     entry = await desk.find()
     assert entry is not None
     assert entry.le_auto_renew
     unknown = replace(command, id=EntryID("unknown"), replace=None)
     with pytest.raises(NotFound, match="There is no certificate 'unknown'"):
-        await desk.store.write(lambda tx: certificates.change(tx, unknown, now=desk.clock.now()))
+        await desk.store.write(
+            lambda tx: certificates.change(tx, unknown, by=BY, now=desk.clock.now(), new_id=desk.new_id)
+        )
 
 
 async def test_a_deletion_takes_the_entry_with_its_versions(desk: Desk) -> None:

@@ -4,16 +4,18 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
-from desk import Desk, add_prod, make_generate, make_upload
+from desk import BY, PROD, Desk, add_prod, make_generate, make_upload
 from operator_desk import issue, make_issued, renew
 
 from certorbit.clock import SystemChance, SystemClock
-from certorbit.errors import CertorbitError, EntryExists, InUse, IssuanceFailed, NotFound, RetryRule
+from certorbit.errors import BadInput, CertorbitError, EntryExists, InUse, IssuanceFailed, NotFound, RetryRule
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem
+from certorbit.model.site import Site, SiteID
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import certificates, promises, renewals
+from certorbit.services import certificates, promises, renewals, sites
 from certorbit.storage import SQLStore, make_engine
 from certorbit.workflows import records
 from fakes.clock import FakeChance, FakeClock
@@ -179,7 +181,7 @@ async def test_posts_that_both_saw_a_free_id_are_one_issuance(postgres_url: str,
                 tx.entries.find(command.config, command.id)
                 meeting.hold(who)
                 return certificates.generate(
-                    tx, command, now=clock.now(), new_id=desks[who].new_id, covers=lambda _: True
+                    tx, command, by=BY, now=clock.now(), new_id=desks[who].new_id, covers=lambda _: True
                 )
 
             return (await desks[who].store.write(work)).operation
@@ -200,6 +202,51 @@ async def test_deleting_twice_at_once_finds_nothing_the_second_time(desks: tuple
         assert await one.find(entry_id) is None
 
 
+async def test_no_server_group_names_a_certificate_that_is_deleted_at_once(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    for number in range(ROUNDS):
+        entry_id = f"entry-{number}"
+        await one.upload(make_upload(entry_id))
+        site = Site(config=PROD, id=SiteID(entry_id), name="Site", ssl_certificate=entry_id)
+
+        async def create(site: Site = site) -> object:
+            return await other.store.write(lambda tx: sites.create(tx, site, by=BY, now=other.clock.now()))
+
+        results = await both(*([one.delete(entry_id), create()][:: 1 if number % 2 else -1]))
+        stored = await one.store.read(lambda tx, site=site: tx.sites.find(PROD, site.id))  # type: ignore[misc]
+        assert (stored.ssl_certificate if stored else None) in {None, "placeholder"}, results
+        assert (stored is None) == any(isinstance(result, BadInput) for result in results)
+
+
+async def test_changes_of_one_server_group_at_once_are_all_kept(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    site = Site(config=PROD, id=SiteID("shop"), name="Shop")
+    await one.store.write(lambda tx: sites.create(tx, site, by=BY, now=one.clock.now()))
+
+    async def describe(desk: Desk, text: str) -> object:
+        return await desk.store.write(
+            lambda tx: sites.change(
+                tx, PROD, site.id, lambda before: replace(before, description=text), by=BY, now=desk.clock.now()
+            )
+        )
+
+    async def rename(desk: Desk, text: str) -> object:
+        return await desk.store.write(
+            lambda tx: sites.change(
+                tx, PROD, site.id, lambda before: replace(before, name=text), by=BY, now=desk.clock.now()
+            )
+        )
+
+    for number in range(ROUNDS):
+        await both(describe(one, f"text {number}"), rename(other, f"name {number}"))
+        stored = await one.store.read(lambda tx: sites.get_site(tx, PROD, site.id))
+        assert (stored.description, stored.name) == (f"text {number}", f"name {number}")
+    history = await one.store.read(lambda tx: tx.configurations.list_versions(PROD))
+    states = [change.after for version in reversed(history) for change in version.changes]
+    earlier = [change.before for version in reversed(history) for change in version.changes]
+    assert earlier[1:] == states[:-1], "each change begins where the one before ended"
+
+
 async def test_of_two_renewals_at_once_one_starts(desks: tuple[Desk, Desk]) -> None:
     await make_issued(desks[0])
     for _ in range(ROUNDS):
@@ -218,7 +265,7 @@ async def test_a_cancelled_renewal_stays_cancelled_whoever_fails_it(desks: tuple
 
         async def cancel(operation_id: OperationID = operation_id) -> object:
             return await other.store.write(
-                lambda tx: renewals.cancel_operation(tx, operation_id, now=other.clock.now())
+                lambda tx: renewals.cancel_operation(tx, operation_id, by=BY, now=other.clock.now())
             )
 
         results = await both(fail(one, operation_id), cancel())

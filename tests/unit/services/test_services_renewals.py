@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from desk import PROD, SHOP, Desk, make_generate, make_upload
+from desk import BY, PROD, SHOP, Desk, make_generate, make_upload
 from operator_desk import (
     ISSUERS,
     FakeIssuer,
@@ -33,13 +33,15 @@ async def retry(desk: Desk, operation_id: str) -> Operation:
 
 async def cancel(desk: Desk, operation_id: str) -> renewals.Cancelled:
     return await desk.store.write(
-        lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), now=desk.clock.now())
+        lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), by=BY, now=desk.clock.now())
     )
 
 
 async def roll_back(desk: Desk, version_id: str, *, entry_id: str = SHOP) -> Version:
     return await desk.store.write(
-        lambda tx: versions.roll_back(tx, PROD, EntryID(entry_id), VersionID(version_id), now=desk.clock.now())
+        lambda tx: versions.roll_back(
+            tx, PROD, EntryID(entry_id), VersionID(version_id), by=BY, now=desk.clock.now(), new_id=desk.new_id
+        )
     )
 
 
@@ -267,7 +269,7 @@ async def test_rolling_back_serves_the_older_version_and_pauses_the_renewal(desk
         schedule = await schedule_of(desk)
         assert (schedule.paused, schedule.renew_at, schedule.reason) == (True, None, "")
         assert (schedule.issuer, schedule.look_at) == ("second", desk.clock.now())
-    assert (await desk.configuration()).version == before + 2
+    assert (await desk.configuration()).version == before + 1
     listed = await desk.store.read(lambda tx: tx.entries.list_versions(entry.uid))
     assert [version.id for version in listed] == [second.id, first.id]
     assert await roll_back(desk, second.id) == second

@@ -1,50 +1,38 @@
-"""The only place that builds adapters and joins the parts. `serving.py`'s commands and the CLI start here."""
+"""One process: every part built, joined, and released at the end."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from uuid import uuid4
 
-from certorbit.acme.issuer import ACMEIssuer
 from certorbit.api.parts import Parts
-from certorbit.clock import SystemChance, SystemClock
+from certorbit.app.deploying import join_deployment, make_stored_targets
+from certorbit.app.ground import CHANCE, CLOCK, new_id
+from certorbit.app.issuing import make_authority, make_issuers, register_issuance
 from certorbit.errors import Refused
 from certorbit.internal_ca.authority import InternalAuthority
-from certorbit.internal_ca.issuer import InternalIssuer
 from certorbit.keys.check import open_keyring
-from certorbit.model.ca_limits import policy_from
 from certorbit.model.entry import Entry
-from certorbit.model.material import KeyType
 from certorbit.model.operation import Operation, OperationKind
 from certorbit.model.renewal import rules_from
-from certorbit.net.resolve import Resolution
 from certorbit.observe.metrics import Metrics
 from certorbit.pki.selfsigned import make_placeholder
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
-from certorbit.ports.solver import Solver
 from certorbit.ports.store import Store, UnitOfWork
 from certorbit.services import api_keys, configurations, renewals
-from certorbit.settings import IssuerSettings, Settings
+from certorbit.settings import Settings
 from certorbit.solvers.assembly import make_solvers
 from certorbit.storage import SQLStore, Turns, make_engine, migrate
+from certorbit.targets.assembly import Targets
 from certorbit.workflows import housekeeping, renewal
-from certorbit.workflows.engine import ISSUE, Engine, leave_alone
-from certorbit.workflows.issuance import Issuance
+from certorbit.workflows.engine import Engine, leave_alone
+from certorbit.workflows.inventory import Inventory
 from certorbit.workflows.periodic import Periodic
 from certorbit.workflows.watch import Watch
 
-CLOCK = SystemClock()
-CHANCE = SystemChance()
 PREFETCH = 3  # workflows taken from the queue for each order that may be worked on at once (workflows/issuance.py)
-
-
-def new_id() -> str:
-    """Return a new unique id: 122 random bits in hex."""
-    return uuid4().hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +49,8 @@ class Service:
     watch: Watch
     issuers: Sequence[Issuer]
     authority: InternalAuthority | None
+    targets: Targets
+    inventory: Inventory
     periodic: Sequence[Periodic]
     first_key: str | None
 
@@ -78,10 +68,14 @@ class Service:
             authority=self.authority,
             check_ready=self.check_ready,
             metrics=Metrics(),
+            targets=self.targets.by_name,
+            inventory=self.inventory,
         )
 
-    def start_periodic(self) -> None:
-        """Begin with what comes round again: in workers, once the engine is launched."""
+    async def start_work(self) -> None:
+        """Become a worker: take workflows, serve proxies, and begin with what comes round again."""
+        await self.targets.start()
+        await self.engine.launch()
         for work in self.periodic:
             work.start()
 
@@ -127,6 +121,7 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             clock=CLOCK,
             chance=CHANCE,
             max_in_flight=settings.acme_max_in_flight * PREFETCH,
+            deployments_in_flight=settings.deployment.in_flight,
             heartbeat_seconds=settings.worker.heartbeat_seconds,
             ttl_seconds=settings.worker.ttl_seconds,
             adopt=turns.watch if settings.is_sqlite else leave_alone,
@@ -136,16 +131,16 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
         store.connect_enqueue(engine.enqueue)
         watch = Watch(store=store, clock=CLOCK)
         stack.push_async_callback(watch.close)
-        authority = await _make_authority(settings, store=store, keyring=keyring, public_url=public_url)
+        authority = await make_authority(settings, store=store, keyring=keyring, public_url=public_url)
         solvers = make_solvers(settings.solvers, store=store, clock=CLOCK, chance=CHANCE)
         stack.push_async_callback(solvers.close)
-        issuers = [
-            _make_issuer(settings, issuer, store=store, keyring=keyring, authority=authority, solvers=solvers.in_order)
-            for issuer in settings.all_issuers()
-        ]
+        issuers = make_issuers(settings, store=store, keyring=keyring, authority=authority, solvers=solvers.in_order)
         for issuer in issuers:
             stack.push_async_callback(issuer.close)
-        _register_issuance(engine, settings, store=store, keyring=keyring, issuers=issuers, watch=watch)
+        register_issuance(engine, settings, store=store, keyring=keyring, issuers=issuers, watch=watch)
+        targets = make_stored_targets(settings, store=store, keyring=keyring)
+        stack.push_async_callback(targets.close)
+        inventory = join_deployment(engine, settings, store=store, keyring=keyring, targets=targets, watch=watch)
         yield Service(
             settings=settings,
             store=store,
@@ -154,7 +149,9 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             watch=watch,
             issuers=issuers,
             authority=authority,
-            periodic=_make_periodic(settings, store=store, engine=engine, issuers=issuers),
+            targets=targets,
+            inventory=inventory,
+            periodic=_make_periodic(settings, store=store, engine=engine, issuers=issuers, inventory=inventory),
             first_key=await _ensure_first_rows(settings, store=store, keyring=keyring),
         )
 
@@ -169,74 +166,13 @@ def _make_data_dir(settings: Settings) -> None:
         ) from error
 
 
-async def _make_authority(
-    settings: Settings, *, store: Store, keyring: Keyring, public_url: str
-) -> InternalAuthority | None:
-    if not any(issuer.type == "internal" for issuer in settings.all_issuers()):
-        return None
-    authority = InternalAuthority(
-        store=store, keyring=keyring, clock=CLOCK, settings=settings.internal_ca, public_url=public_url
-    )
-    await authority.ensure()
-    return authority
-
-
-def _make_issuer(
-    settings: Settings,
-    issuer: IssuerSettings,
-    *,
-    store: Store,
-    keyring: Keyring,
-    authority: InternalAuthority | None,
-    solvers: Sequence[Solver],
-) -> Issuer:
-    if issuer.type == "internal" and authority is not None:
-        return InternalIssuer(issuer.name, authority=authority)
-    return ACMEIssuer(
-        settings=issuer,
-        store=store,
-        keyring=keyring,
-        solvers=solvers,
-        caa=Resolution() if settings.issuance.check_caa else None,
-        clock=CLOCK,
-        chance=CHANCE,
-        max_requests_in_flight=settings.acme_max_in_flight,
-    )
-
-
-def _register_issuance(
-    engine: Engine,
-    settings: Settings,
-    *,
-    store: Store,
-    keyring: Keyring,
-    issuers: Sequence[Issuer],
-    watch: Watch,
-) -> None:
-    issuance = Issuance(
-        store=store,
-        keyring=keyring,
-        issuers=issuers,
-        by_config=settings.issuers_by_configuration(),
-        clock=CLOCK,
-        chance=CHANCE,
-        key_type=KeyType(settings.issuance.key_type),
-        reuse_key=settings.issuance.reuse_key,
-        limits=policy_from(settings.limits),
-        new_id=new_id,
-        wake=watch.notify,
-        slots=asyncio.Semaphore(settings.acme_max_in_flight),
-    )
-    engine.register(ISSUE, issuance.run, on_broken=issuance.record_broken)
-
-
 def start_renewal(tx: UnitOfWork, entry: Entry, kind: OperationKind, issuer: str, now: datetime) -> Operation:
     """Join the sweep with the use-case (`workflows.renewal.Start`)."""
     return renewals.start_operation(tx, entry, kind, issuer=issuer, now=now, new_id=new_id)
 
 
 def _make_periodic(
-    settings: Settings, *, store: Store, engine: Engine, issuers: Sequence[Issuer]
+    settings: Settings, *, store: Store, engine: Engine, issuers: Sequence[Issuer], inventory: Inventory
 ) -> tuple[Periodic, ...]:
     sweep = renewal.Renewal(
         store=store,
@@ -250,6 +186,7 @@ def _make_periodic(
     tidy = partial(housekeeping.tidy, store=store, engine=engine, clock=CLOCK)
     return (
         Periodic("renewal", sweep.sweep, every=renewal.INTERVAL, clock=CLOCK, chance=CHANCE),
+        Periodic("inventory", inventory.sweep, every=inventory.every, clock=CLOCK, chance=CHANCE),
         Periodic("housekeeping", tidy, every=housekeeping.INTERVAL, clock=CLOCK, chance=CHANCE),
     )
 

@@ -1,0 +1,218 @@
+"""Deployments and targets in the native API: what is served where, by which proof, and whether targets are usable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query
+from starlette.responses import Response
+
+from certorbit.api import balancer_schemas as schemas
+from certorbit.api.answers import JSONAnswer, format_instant, format_optional
+from certorbit.api.authentication import Reader, Writer
+from certorbit.api.documentation import SECURED, Responses, answers_json
+from certorbit.api.operations import render_problem
+from certorbit.api.parts import Parts
+from certorbit.api.reading import LONGEST_CONFIG, ConfigPath, EntryPath, IDPath, read_config
+from certorbit.deploying.checking import check_target, is_usable
+from certorbit.errors import NotFound
+from certorbit.model.balancer import ListenerKey
+from certorbit.model.deployment import Attachment, Proof, Rollout
+from certorbit.model.entry import ConfigID, EntryID
+from certorbit.model.operation import OperationID, OperationState
+from certorbit.services import deployments, operations
+from certorbit.services.deployments import Deployment
+
+PREFIX = "/api/certorbit/v1"
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
+TargetPath = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="The target's name in the settings")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRoutes:
+    """The endpoints."""
+
+    parts: Parts
+
+    async def list_deployments(
+        self,
+        _caller: Reader,
+        limit: Annotated[int, Query(ge=1, le=operations.MOST_PER_PAGE)] = 100,
+        cursor: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_=-]*$", max_length=400)] = None,
+        config: Annotated[str | None, Query(pattern=_NO_CONTROLS, max_length=LONGEST_CONFIG)] = None,
+        state: Annotated[OperationState | None, Query()] = None,
+    ) -> Response:
+        """Get deployments with each listener's proof, newest first, a page at a time"""
+        items, next_cursor, total = await self.parts.store.read(
+            lambda tx: deployments.list_deployments(
+                tx, config=None if config is None else ConfigID(config), state=state, cursor=cursor, limit=limit
+            )
+        )
+        return JSONAnswer({"total": total, "items": [_render(item) for item in items], "next_cursor": next_cursor})
+
+    async def get_deployment(self, operation_id: IDPath, _caller: Reader) -> Response:
+        """Get one deployment with each listener's proof"""
+        found = await self.parts.store.read(lambda tx: deployments.get_deployment(tx, OperationID(operation_id)))
+        return JSONAnswer(_render(found))
+
+    async def list_certificate_deployments(self, config: ConfigPath, entry_id: EntryPath, _caller: Reader) -> Response:
+        """Get a certificate's deployments, newest first, and where it is attached"""
+        config_id = read_config(config)
+        items, total, attachments = await self.parts.store.read(
+            lambda tx: deployments.list_of_certificate(tx, config_id, EntryID(entry_id))
+        )
+        return JSONAnswer(
+            {
+                "total": total,
+                "items": [_render(item) for item in items],
+                "attachments": [_render_attachment(attachment) for attachment in attachments],
+            }
+        )
+
+    async def deploy_certificate(self, config: ConfigPath, entry_id: EntryPath, _caller: Writer) -> Response:
+        """Deploy a certificate now: everything is looked at and proven anew where it isn't as it should be"""
+        config_id, now, new_id = read_config(config), self.parts.clock.now(), self.parts.new_id
+        operation = await self.parts.store.write(
+            lambda tx: deployments.deploy_now(tx, config_id, EntryID(entry_id), now=now, new_id=new_id)
+        )
+        return JSONAnswer({"operation": operation.id if operation else None}, status_code=202)
+
+    async def list_targets(self, _caller: Reader) -> Response:
+        """Get the targets of the settings"""
+        found = await self.parts.store.read(lambda tx: tx.listeners.list())
+        types = {table.name: table.type for table in self.parts.settings.targets}
+        items = [
+            {
+                "name": name,
+                "type": types.get(name, ""),
+                "provider": placed.target.provider,
+                "configurations": placed.configurations,
+                "listeners": sum(1 for listener in found if listener.key.target == name),
+            }
+            for name, placed in self.parts.targets.items()
+        ]
+        return JSONAnswer({"total": len(items), "items": items})
+
+    async def check_target(self, target: TargetPath, _caller: Writer) -> Response:
+        """Find out whether a target can be reached, read and written; nothing that is served changes"""
+        placed = self.parts.targets.get(target)
+        if placed is None:
+            names = ", ".join(self.parts.targets) or "none"
+            raise NotFound(f"There is no target {target!r} in the settings; there are: {names}.", subject="target")
+        findings = await check_target(placed.target)
+        return JSONAnswer(
+            {
+                "target": target,
+                "ok": is_usable(findings),
+                "findings": [
+                    {"what": finding.what, "grade": finding.grade.value, "message": finding.message}
+                    for finding in findings
+                ],
+            }
+        )
+
+
+def add_deployment_routes(app: FastAPI, parts: Parts) -> None:
+    """Add deployments and targets to the native API."""
+    routes = DeploymentRoutes(parts)
+    of_certificate = f"{PREFIX}/configs/{{config}}/certificates/{{entry_id}}/deployments"
+    page = answers_json("A page of deployments", schemas.DeploymentList, 400, 422)
+    one = answers_json("The deployment", schemas.DeploymentBody, 404, 422)
+    own = answers_json("The certificate's deployments", schemas.CertificateDeployments, 404, 422)
+    started = answers_json("What was started", schemas.DeploymentStarted, 400, 404, 422, status=202)
+    table: list[tuple[str, str, Callable[..., Any], Responses]] = [
+        ("GET", f"{PREFIX}/deployments", routes.list_deployments, page),
+        ("GET", f"{PREFIX}/deployments/{{operation_id}}", routes.get_deployment, one),
+        ("GET", of_certificate, routes.list_certificate_deployments, own),
+        ("POST", of_certificate, routes.deploy_certificate, started),
+        ("GET", f"{PREFIX}/targets", routes.list_targets, answers_json("The targets", schemas.TargetList)),
+        (
+            "POST",
+            f"{PREFIX}/targets/{{target}}/check",
+            routes.check_target,
+            answers_json("What was found", schemas.CheckBody, 404, 422),
+        ),
+    ]
+    for method, path, endpoint, responses in table:
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            responses=responses,
+            response_class=Response,
+            operation_id=endpoint.__name__,
+            tags=["Deployments"],
+            openapi_extra=SECURED,
+        )
+
+
+def _render(deployment: Deployment) -> dict[str, Any]:
+    operation = deployment.operation
+    return {
+        "id": operation.id,
+        "config": operation.config,
+        "entry": operation.entry_id,
+        "state": operation.state.value,
+        "attempt": operation.attempt,
+        "created_at": format_instant(operation.created_at),
+        "updated_at": format_instant(operation.updated_at),
+        "finished_at": format_optional(operation.finished_at),
+        "next_attempt_at": format_optional(operation.next_attempt_at),
+        "problem": render_problem(operation.problem),
+        "listeners": [_render_rollout(rollout) for rollout in deployment.rollouts],
+    }
+
+
+def _render_rollout(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "listener": _render_key(rollout.listener),
+        "is_default": rollout.is_default,
+        "from_version": rollout.from_version,
+        "to_version": rollout.to_version,
+        "stage": rollout.stage.value,
+        "updated_at": format_instant(rollout.updated_at),
+        "proof": _render_proof(rollout.proof),
+        "problem": render_problem(rollout.problem),
+    }
+
+
+def _render_attachment(attachment: Attachment) -> dict[str, Any]:
+    return {
+        "listener": _render_key(attachment.listener),
+        "is_default": attachment.is_default,
+        "wanted": attachment.wanted.value,
+        "stage": attachment.stage.value,
+        "version": attachment.version,
+        "proof": _render_proof(attachment.proof),
+        "problem": render_problem(attachment.problem),
+    }
+
+
+def _render_key(key: ListenerKey) -> dict[str, Any]:
+    return {
+        "target": key.target,
+        "region": key.region,
+        "load_balancer": key.load_balancer,
+        "listener": key.listener,
+        "port": key.port,
+    }
+
+
+def _render_proof(proof: Proof | None) -> dict[str, Any] | None:
+    if proof is None:
+        return None
+    return {
+        "at": format_instant(proof.at),
+        "is_served": proof.is_served,
+        "message": proof.message,
+        "handshakes": [
+            {
+                "address": one.address,
+                "port": one.port,
+                "server_name": one.server_name,
+                "fingerprint": one.leaf,
+                "error": one.error,
+            }
+            for one in proof.handshakes
+        ],
+    }

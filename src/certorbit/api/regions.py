@@ -1,0 +1,77 @@
+"""The regions of the operator's own load balancers, the same in every dialect (contract.md)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from certorbit.api.answers import JSONAnswer, message_answer
+from certorbit.api.authentication import Reader, Writer
+from certorbit.api.dialects import DIALECTS, Dialect
+from certorbit.api.documentation import SECURED, answers_json, takes_body
+from certorbit.api.parts import Parts
+from certorbit.api.reading import ConfigPath, read_body, read_config
+from certorbit.api.schemas import MessageBody
+from certorbit.api.site_schemas import RegionsBody, RegionsChange
+from certorbit.services import regions
+from certorbit.services.regions import RegionalBalancer
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRoutes:
+    """The endpoints of one dialect."""
+
+    parts: Parts
+    dialect: Dialect
+
+    async def get_regions(self, config: ConfigPath, _caller: Reader) -> Response:
+        """Get which datacenter serves which city, of each load balancer"""
+        config_id, rules = read_config(config), self.parts.settings.regions
+        found = await self.parts.store.read(lambda tx: regions.list_regions(tx, config_id, rules=rules))
+        return JSONAnswer({"city_codes": rules.city_codes, "lbs": [_render(balancer) for balancer in found]})
+
+    async def change_regions(self, request: Request, config: ConfigPath, _caller: Writer) -> Response:
+        """Choose datacenters for the load balancers named; what isn't named of theirs becomes automatic"""
+        config_id, rules = read_config(config), self.parts.settings.regions
+        body = await read_body(request, RegionsChange)
+        wanted = [(balancer.id, balancer.regions or {}) for balancer in body.lbs]
+        await self.parts.store.write(lambda tx: regions.change_regions(tx, config_id, wanted, rules=rules))
+        return message_answer(self.dialect.update_message)
+
+
+def add_region_routes(app: FastAPI, parts: Parts) -> None:
+    """Add the regions under every dialect's prefix."""
+    for dialect in DIALECTS:
+        routes, suffix = RegionRoutes(parts, dialect), dialect.name.replace(".", "_")
+        updated = MessageBody if dialect.update_message else None
+        app.add_api_route(
+            f"{dialect.prefix}/conf/{{config}}/load-balancers/regions",
+            routes.get_regions,
+            methods=["GET"],
+            responses=answers_json("The regions", RegionsBody, 404),
+            response_class=Response,
+            operation_id=f"get_regions_{suffix}",
+            tags=[f"Load balancers ({dialect.name})"],
+            openapi_extra=SECURED,
+        )
+        app.add_api_route(
+            f"{dialect.prefix}/conf/{{config}}/load-balancers/regions",
+            routes.change_regions,
+            methods=["POST"],
+            responses=answers_json("Regions modified", updated, 400, 404, 413, 422),
+            response_class=Response,
+            operation_id=f"change_regions_{suffix}",
+            tags=[f"Load balancers ({dialect.name})"],
+            openapi_extra={**SECURED, **takes_body(RegionsChange, required=True)},
+        )
+
+
+def _render(balancer: RegionalBalancer) -> dict[str, Any]:
+    return {
+        "id": balancer.id,
+        "name": balancer.name,
+        "regions": balancer.regions,
+        "upstream_regions": balancer.upstream_regions,
+    }

@@ -1,0 +1,221 @@
+"""Load balancers: listed, attached to, detached from. What is asked for is written down; a workflow does it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from certorbit.deploying.locking import lock_attachments
+from certorbit.deploying.starting import PRIORITY_INTERACTIVE, ensure_deployment
+from certorbit.errors import BadInput, Broken, InUse, Refused
+from certorbit.model.balancer import Listener, is_same_link
+from certorbit.model.change_states import change_of_attachment
+from certorbit.model.deployment import Attachment, AttachmentID, Stage, Wanted
+from certorbit.model.entry import ConfigID, Entry, EntryID
+from certorbit.model.operation import OperationID
+from certorbit.ports.store import UnitOfWork
+from certorbit.services.certificates import check_not_built_in, get_entry
+from certorbit.services.configurations import lock_configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attach:
+    """Let the listener serve the entry. listener: as its provider shows it now: its room is counted first."""
+
+    config: ConfigID
+    entry: EntryID
+    listener: Listener
+    as_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request led to. attachment: whose end it waits for. operation: None: it is so already, or later."""
+
+    attachment: AttachmentID
+    operation: OperationID | None
+
+
+def check_attachable(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> None:
+    """Raise what `attach` would, as far as the certificate is concerned: before a provider is asked."""
+    entry = get_entry(tx, config, entry_id)
+    check_not_built_in(entry.id)
+    _check_servable(entry)
+
+
+def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: Callable[[], str]) -> Asked:
+    """Write down that the listener shall serve the entry, and start its deployment. Repeating it is harmless.
+
+    Raises:
+        NotFound: no such configuration or certificate. BadInput: it can't be served, or the listener is full.
+    """
+    listener = command.listener
+    lock_configuration(tx, command.config)
+    entry = get_entry(tx, command.config, command.entry)
+    check_not_built_in(entry.id)
+    _check_servable(entry)
+    rows = tx.attachments.lock_listener(listener.key)
+    present = next((row for row in rows if row.entry_uid == entry.uid), None)
+    is_default = command.as_default or listener.max_certificates == 0 or (present is not None and present.is_default)
+    if present is not None and present.wanted is Wanted.ATTACHED and present.is_default == is_default:
+        if present.stage is Stage.PROVEN and entry.current and present.version == entry.current.id:
+            return Asked(present.id, None)
+        return _start(tx, entry, present.id, now=now, new_id=new_id)
+    _check_room(listener, rows, entry, is_default=is_default)
+    former = next((row for row in rows if row.is_default and row.entry_uid != entry.uid), None)
+    if is_default and former is not None:
+        tx.attachments.update(replace(former, is_default=False, updated_at=now))
+    wish = Attachment(
+        id=present.id if present else AttachmentID(new_id()),
+        listener=listener.key,
+        provider=listener.provider,
+        kind=listener.kind,
+        config=entry.config,
+        entry_id=entry.id,
+        entry_uid=entry.uid,
+        is_default=is_default,
+        wanted=Wanted.ATTACHED,
+        promised=False,
+        created_at=present.created_at if present else now,
+        updated_at=now,
+        # The only place of a listener can't be shared: who had it is taken off.
+        replaces=former.entry_uid if former and listener.max_certificates == 0 else None,
+        version=present.version if present else None,
+        handle=present.handle if present else "",
+    )
+    if present is None:
+        tx.attachments.add(wish)
+    else:
+        tx.attachments.update(wish)
+    before = present if present and present.wanted is Wanted.ATTACHED else None
+    tx.configurations.record(entry.config, [change_of_attachment(before, wish)], by=by, now=now)
+    return _start(tx, entry, wish.id, now=now, new_id=new_id)
+
+
+def detach(
+    tx: UnitOfWork,
+    config: ConfigID,
+    certificate: str,
+    listener: Listener,
+    *,
+    by: str,
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Asked | None:
+    """Write down that the listener shall not serve the certificate, and start that. Repeating it is harmless.
+
+    certificate: an entry's id, or the link of one of its copies.
+
+    Returns: None if it isn't on the listener.
+
+    Raises:
+        NotFound: no such configuration. BadInput: the certificate is unknown. InUse: it is the listener's default.
+    """
+    lock_configuration(tx, config)
+    rows = [row for row in tx.attachments.lock_listener(listener.key) if row.config == config]
+    row = next((row for row in rows if _is_meant(tx, row, certificate)), None)
+    if row is None:
+        if tx.entries.find(config, EntryID(certificate)) is None and not _is_known_link(tx, config, certificate):
+            raise BadInput(
+                f"certificate-id: {certificate[:120]!r} is no certificate of configuration {config!r} and no link of"
+                " one; GET load-balancers shows what the listener has.",
+                subject="certificate-id",
+            )
+        return None
+    if row.is_default:
+        raise InUse(
+            f"The certificate {row.entry_id!r} is the default of {listener.key}; a default can't be detached. Make"
+            " another certificate its default first (default=true).",
+            subject="certificate-id",
+        )
+    entry = tx.entries.get_by_uid(row.entry_uid)
+    if entry is None:
+        raise Broken(f"The attachment {row.id} has no entry.")
+    if row.wanted is Wanted.ATTACHED:
+        wish = replace(row, wanted=Wanted.DETACHED, promised=False, problem=None, updated_at=now)
+        tx.attachments.update(wish)
+        tx.configurations.record(config, [change_of_attachment(row, None)], by=by, now=now)
+    return _start(tx, entry, row.id, now=now, new_id=new_id)
+
+
+def settle(tx: UnitOfWork, asked: Asked) -> None:
+    """Return if what was asked for is so, or goes on: then that is written down, for the client is told 200.
+
+    Raises:
+        Refused: it failed for good and was taken back; the message has the reason.
+    """
+    row = tx.attachments.find(asked.attachment)
+    if row is not None:
+        row = lock_attachments(tx, [row.listener]).get(row.id)
+    if row is not None and not row.promised:
+        tx.attachments.update(replace(row, promised=True))
+        return
+    rollout = tx.rollouts.find(asked.operation, asked.attachment) if asked.operation else None
+    if rollout is None or rollout.problem is None:
+        return
+    if rollout.to_version is None:
+        is_taken_back = row is not None
+    else:
+        is_taken_back = row is None or (rollout.is_default and not row.is_default)
+    if is_taken_back:
+        raise Refused(rollout.problem.message, subject="listener")
+
+
+def _start(
+    tx: UnitOfWork, entry: Entry, attachment: AttachmentID, *, now: datetime, new_id: Callable[[], str]
+) -> Asked:
+    operation = ensure_deployment(tx, entry, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
+    return Asked(attachment, operation.id if operation else None)
+
+
+def _check_servable(entry: Entry) -> None:
+    if entry.side.value != "server":
+        raise BadInput(
+            f"The certificate {entry.id!r} has side {entry.side}; load balancers serve certificates of side server.",
+            subject="certificate-id",
+        )
+
+
+def _check_room(listener: Listener, rows: Sequence[Attachment], entry: Entry, *, is_default: bool) -> None:
+    """Raise BadInput if the certificate, or the default that it takes the place of, has no place on the listener."""
+    if listener.max_certificates == 0:
+        return
+    going = {row.handle for row in rows if row.wanted is Wanted.DETACHED}
+    own = {row.handle for row in rows if row.entry_uid == entry.uid}
+    held = {handle for handle in listener.certificates if handle != listener.default} - going - own
+    coming = [
+        row
+        for row in rows
+        if row.wanted is Wanted.ATTACHED
+        and row.entry_uid != entry.uid
+        and not row.is_default
+        and row.handle not in held
+        and not (row.handle and row.handle == listener.default)
+    ]
+    wanted = 1
+    if is_default:
+        former = next((row for row in rows if row.is_default and row.entry_uid != entry.uid), None)
+        wanted = 1 if former is not None else 0
+    total = len(held) + len(coming) + wanted
+    if total > listener.max_certificates:
+        raise BadInput(
+            f"The listener {listener.key} takes {listener.max_certificates} certificates beside its default and has"
+            f" {len(held) + len(coming)}; detach one first. Nothing was changed.",
+            subject="listener",
+        )
+
+
+def _is_meant(tx: UnitOfWork, row: Attachment, certificate: str) -> bool:
+    if certificate == row.entry_id:
+        return True
+    return any(
+        is_same_link(certificate, link=copy.link, handle=copy.handle, entry=copy.entry_id)
+        for copy in tx.copies.list_of_entry(row.entry_uid)
+        if copy.target == row.listener.target
+    )
+
+
+def _is_known_link(tx: UnitOfWork, config: ConfigID, certificate: str) -> bool:
+    return any(
+        is_same_link(certificate, link=copy.link, handle=copy.handle, entry=copy.entry_id)
+        for copy in tx.copies.list(config)
+    )

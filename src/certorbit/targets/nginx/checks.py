@@ -1,0 +1,94 @@
+"""What `certorbit targets check` looks at with nginx."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from certorbit.errors import DeployFailed
+from certorbit.ports.target import Finding, Grade
+from certorbit.target_settings.nginx import NginxListener, NginxTargetSettings
+from certorbit.targets.commands import run_command
+from certorbit.targets.files import Rights, in_thread
+from certorbit.targets.nginx.reload import find_workers
+from certorbit.targets.words import show_words
+
+
+async def check_nginx(
+    settings: NginxTargetSettings, *, includes: Mapping[str, NginxListener], rights: Rights
+) -> Sequence[Finding]:
+    """Return whether nginx accepts its configuration, includes our files, can be watched, and can read our files.
+
+    includes: the include file's path of each listener.
+    """
+    findings = [await _check_configuration(settings, includes)]
+    workers = await in_thread(lambda: find_workers(settings.pid_file))
+    if workers:
+        findings.append(Finding("reach", Grade.OK, f"nginx runs with {len(workers)} serving workers."))
+    else:
+        findings.append(
+            Finding(
+                "reach",
+                Grade.WARNING,
+                f"No workers of nginx are seen by pid_file {settings.pid_file!r}, so nobody waits for a reload to end;"
+                " the proof does.",
+            )
+        )
+    if any(listener.sni for listener in includes.values()) and workers:
+        findings.append(await in_thread(lambda: _check_reading(settings.directory, min(workers), rights)))
+    return findings
+
+
+async def _check_configuration(settings: NginxTargetSettings, includes: Mapping[str, NginxListener]) -> Finding:
+    dump = ["-T" if word == "-t" else word for word in settings.test_command]  # tests as well, and shows all it read
+    try:
+        outcome = await run_command(dump, seconds=settings.timeout_seconds, target=settings.name)
+    except DeployFailed as error:
+        return Finding("configuration", Grade.FAILED, error.message)
+    if outcome.status != 0:
+        return Finding("configuration", Grade.FAILED, f"nginx refuses it: {show_words(outcome.output[-2000:])}")
+    if "-T" not in dump:
+        return Finding("configuration", Grade.OK, "The test command accepts nginx's configuration.")
+    missing = [path for path in includes if f"# configuration file {path}:" not in outcome.output]
+    if missing:
+        block = "http" if includes[missing[0]].sni else "server"
+        return Finding(
+            "configuration",
+            Grade.FAILED,
+            f"nginx's configuration doesn't include {', '.join(missing)}. Add `include {missing[0]};` to its {block}"
+            " block.",
+        )
+    return Finding("configuration", Grade.OK, "nginx accepts its configuration, and it includes our files.")
+
+
+def _check_reading(directory: str, worker: int, rights: Rights) -> Finding:
+    """Compare the worker's user and groups with the rights of our folder and files."""
+    try:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{worker}/status").read_text().splitlines())
+        user, groups = (
+            int(status["Uid"].split()[1]),
+            {int(status["Gid"].split()[1]), *map(int, status["Groups"].split())},
+        )
+        owner, group = rights.find_ids()
+        folder = Path(directory).stat()
+        parents = [parent.stat() for parent in Path(directory).resolve().parents]
+    except (OSError, ValueError, KeyError, DeployFailed) as error:
+        return Finding("workers read", Grade.WARNING, f"It can't be told what nginx's workers may read: {error}.")
+    owner, group = (os.geteuid() if owner < 0 else owner), (os.getegid() if group < 0 else group)
+
+    def may(mode: int, *, owned_by: int, of_group: int, bit: int) -> bool:
+        shift = 6 if user == owned_by else 3 if of_group in groups else 0
+        return user == 0 or bool(mode >> shift & bit)
+
+    enters = all(
+        may(stat.S_IMODE(each.st_mode), owned_by=each.st_uid, of_group=each.st_gid, bit=1)
+        for each in (folder, *parents)
+    )
+    if enters and may(rights.mode, owned_by=owner, of_group=group, bit=4):
+        return Finding("workers read", Grade.OK, "nginx's workers may read our files.")
+    return Finding(
+        "workers read",
+        Grade.FAILED,
+        f"nginx's workers (user {user}) may not read files in {directory}: set `group` to a group of theirs, and let it"
+        " enter the folder.",
+    )

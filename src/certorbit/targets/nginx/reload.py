@@ -1,0 +1,81 @@
+"""Testing nginx's configuration, and the reload up to the moment when new workers alone take connections.
+
+`nginx -s reload` only sends a signal. The master then reads the configuration, starts new workers and tells the old
+ones to finish; an old worker that has stopped taking connections says so in its title ("is shutting down"). So the
+reload is over when the master has workers, and none of them is one that was serving before.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from certorbit.clock import Clock
+from certorbit.errors import TargetRefused
+from certorbit.target_settings.nginx import NginxTargetSettings
+from certorbit.targets.commands import run_command
+from certorbit.targets.file_layout import Place
+from certorbit.targets.words import show_words
+
+_STAMP: Final = re.compile(r"^\d{4}/\d\d/\d\d [\d:]{8} |(?<=\] )\d+#\d+: ", re.MULTILINE)
+_PAUSE: Final = 0.02  # seconds between two looks at the workers
+
+
+class NginxReload:
+    """`file_layout.Activation` for nginx."""
+
+    def __init__(self, settings: NginxTargetSettings, *, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    async def test(self, place: Place) -> None:  # noqa: ARG002 - nginx tests all of its configuration
+        """Raise TargetRefused with nginx's own words if it would refuse its configuration."""
+        await self._run(self._settings.test_command, "nginx refuses its configuration")
+
+    async def load(self, place: Place) -> None:  # noqa: ARG002 - nginx loads all of its configuration
+        """Reload, and wait until no worker of before takes connections, where the workers can be seen.
+
+        Raises:
+            TargetRefused: the command failed or hung, or the old workers are still the serving ones.
+        """
+        before = find_workers(self._settings.pid_file)
+        await self._run(self._settings.reload_command, "nginx can't be told to reload")
+        if not before:
+            return  # in another container, or on a system without /proc: the proof by handshakes tells
+        waited = 0.0
+        while True:
+            now = find_workers(self._settings.pid_file)
+            if now and now.isdisjoint(before):
+                return
+            if waited >= self._settings.timeout_seconds:
+                raise TargetRefused(
+                    f"Target {self._settings.name}: nginx was told to reload, but after {waited:.0f} s workers of"
+                    " before are still serving. Its error log tells why.",
+                    subject=self._settings.name,
+                )
+            await self._clock.sleep(_PAUSE)
+            waited += _PAUSE
+
+    async def _run(self, command: tuple[str, ...], complaint: str) -> None:
+        name = self._settings.name
+        outcome = await run_command(command, seconds=self._settings.timeout_seconds, target=name)
+        if outcome.status != 0:
+            words = _STAMP.sub("", outcome.output)  # so that the same trouble has the same words
+            raise TargetRefused(f"Target {name}: {complaint}: {show_words(words)}.", subject=name)
+
+
+def find_workers(pid_file: str) -> frozenset[int]:
+    """Return the process ids of the master's workers that take connections; none where they can't be seen."""
+    try:
+        master = int(Path(pid_file).read_text("ascii")) if pid_file else 0
+        children = Path(f"/proc/{master}/task/{master}/children").read_text("ascii").split()
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(int(child) for child in children if _is_serving(child))
+
+
+def _is_serving(process: str) -> bool:
+    try:
+        title = Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return False
+    return b"worker process" in title and b"shutting down" not in title

@@ -1,0 +1,136 @@
+"""The look at what listeners hold and serve: drift is found, said, and repaired if that is wanted."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deployment_parts import Lab, fingerprint, make_lab
+
+from certorbit.errors import CredentialsRefused, TargetRefused
+from certorbit.ports.target import PlacedTarget
+from certorbit.workflows.inventory import Inventory
+from certorbit.workflows.proof import Prover
+from fakes.clock import FakeChance
+from fakes.fake_target import FOREIGN, FakeTarget
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Lab]:
+    target = FakeTarget()
+    made = await make_lab(tmp_path / "lab.db", template=sqlite_template, targets=[target])
+    key = target.add_listener("l1")
+    await made.add_entry("www")
+    await made.attach_for_good("www", key, as_default=True)
+    yield made
+    await made.store.close()
+
+
+def inventory(lab: Lab, *, repairs: bool = True) -> Inventory:
+    return Inventory(
+        store=lab.store,
+        targets={t.name: PlacedTarget(target=t, configurations=(), grace_seconds=10.0) for t in lab.targets},
+        prover=Prover(prober=lab.prober, clock=lab.clock, chance=FakeChance(0.0)),
+        clock=lab.clock,
+        chance=FakeChance(0.0),
+        every=timedelta(minutes=5),
+        repairs=repairs,
+        new_id=lab.new_id,
+    )
+
+
+async def look(lab: Lab, *, repairs: bool = True) -> int:
+    lab.clock.advance(minutes=5)
+    return await inventory(lab, repairs=repairs).sweep()
+
+
+async def test_what_is_as_it_should_be_gets_a_new_proof_and_nothing_else(lab: Lab) -> None:
+    before = (await lab.attachments("www"))["l1"]
+    assert await look(lab) == 0
+    after = (await lab.attachments("www"))["l1"]
+    assert before.proof is not None
+    assert after.proof is not None
+    assert after.proof.at > before.proof.at
+    assert after.stage == before.stage
+    assert len(await lab.operations("www")) == 1
+
+
+async def test_one_of_several_workers_has_the_turn(lab: Lab) -> None:
+    await look(lab)
+    probes = lab.prober.probes
+    await inventory(lab).sweep()
+    assert lab.prober.probes == probes
+
+
+async def test_a_default_that_somebody_replaced_is_put_back(lab: Lab) -> None:
+    (key,) = lab.targets[0].listeners
+    lab.targets[0].listeners[key] = replace(lab.targets[0].listeners[key], default=FOREIGN, certificates=())
+    assert await look(lab) == 1
+    row = (await lab.attachments("www"))["l1"]
+    assert row.stage.value == "drifted"
+    assert row.problem is not None
+    assert "does not hold 'www' any more" in row.problem.message
+    await lab.drive()
+    assert lab.targets[0].serve("l1", "")[0] == fingerprint("www", 1)
+    assert await lab.stages("www") == {"l1": "proven"}
+
+
+async def test_a_copy_whose_content_somebody_replaced_is_put_back(lab: Lab) -> None:
+    (copy,) = lab.targets[0].copies.values()
+    copy.chain, good = ("11" * 32,), copy.chain
+    assert await look(lab) == 1
+    assert (await lab.stages("www")) == {"l1": "drifted"}
+    await lab.drive()
+    assert lab.targets[0].serve("l1", "")[0] == good[0]
+
+
+async def test_drift_is_only_shown_if_that_is_wanted(lab: Lab) -> None:
+    (copy,) = lab.targets[0].copies.values()
+    copy.chain = ("11" * 32,)
+    assert await look(lab, repairs=False) == 1
+    await lab.drive()
+    assert lab.targets[0].serve("l1", "")[0] == "11" * 32
+    row = (await lab.attachments("www"))["l1"]
+    assert row.problem is not None
+    assert "does not serve 'www' any more" in row.problem.message
+
+
+async def test_a_listener_that_is_gone_is_said_and_left_out_of_the_inventory(lab: Lab) -> None:
+    lab.targets[0].listeners.clear()
+    assert await look(lab, repairs=False) == 1
+    row = (await lab.attachments("www"))["l1"]
+    assert row.problem is not None
+    assert "does not exist any more" in row.problem.message
+    assert await lab.store.read(lambda tx: tx.listeners.list()) == []
+
+
+async def test_a_target_that_refuses_us_changes_nothing_of_what_is_known(lab: Lab) -> None:
+    await look(lab)
+
+    def refuse(method: str, _place: str) -> None:
+        if method == "discover":
+            raise CredentialsRefused("The key is not valid any more.", subject="edge")
+
+    lab.targets[0].before = refuse
+    assert await look(lab) == 0
+    assert await lab.stages("www") == {"l1": "proven"}
+    assert len(await lab.store.read(lambda tx: tx.listeners.list())) == 1
+
+
+async def test_copies_that_could_not_be_removed_are_removed_later(lab: Lab) -> None:
+    key = lab.targets[0].add_listener("l2")
+    await lab.attach_for_good("www", key)
+
+    def refuse(method: str, _place: str) -> None:
+        if method == "remove":
+            raise TargetRefused("It is in use.", subject="edge")
+
+    lab.targets[0].before = refuse
+    await lab.detach("www", key)
+    await lab.drive()
+    assert set(lab.targets[0].copies) == {"l1/www", "l2/www"}
+    lab.targets[0].before = lambda *_: None
+    await look(lab)
+    assert set(lab.targets[0].copies) == {"l1/www"}
+    assert await lab.store.read(lambda tx: tx.copies.list_doomed(limit=10)) == []
