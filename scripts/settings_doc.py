@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from certorbit.limit_settings import LimitOverride
+from certorbit.publish_settings import BucketSettings
 from certorbit.renewal_settings import WindowSettings
 from certorbit.settings import ConfigurationSettings, IssuerSettings, Settings
 from certorbit.solver_settings import DNSSolverSettings, HTTP01SolverSettings, SolverSettings
@@ -103,6 +104,10 @@ def render() -> str:
         *table_of(ConfigurationSettings.model_fields, prefix=None),
         *solver_sections(),
         *target_sections(),
+        "\n## `[[publish.buckets]]`\n\n",
+        "One table per bucket that edge bundles may be written to ([publish](publish.md)). In the environment\n",
+        "the whole list is one JSON array, `CERTORBIT_PUBLISH__BUCKETS`.\n\n",
+        *table_of(BucketSettings.model_fields, prefix=None),
     ]
     return "".join(sections)
 

@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from certorbit.deployment_settings import DeploymentSettings
 from certorbit.limit_settings import LimitsSettings
+from certorbit.publish_settings import PublishSettings
 from certorbit.region_settings import RegionSettings
 from certorbit.renewal_settings import RenewalSettings
 from certorbit.solver_settings import SolverSettings
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     issuance: IssuanceSettings = Field(IssuanceSettings())
     renewal: RenewalSettings = Field(RenewalSettings())
     deployment: DeploymentSettings = Field(DeploymentSettings())
+    publish: PublishSettings = Field(PublishSettings())
     regions: RegionSettings = Field(RegionSettings())
     worker: WorkerSettings = Field(WorkerSettings())
     internal_ca: InternalCASettings = Field(InternalCASettings())

@@ -118,10 +118,10 @@ def test_a_stuck_deployment_shows_its_stage_and_each_failed_handshake(run: Run, 
         "next attempt: 2026-11-24 12:00Z",
         "problem:      not?served",
     ]
-    assert lines[8].split() == ["LISTENER", "*", "DEFAULT", "STAGE", "FROM", "VERSION", "TO", "VERSION", "PROOF"]
+    assert lines[8].split() == ["LISTENER", "WANTED", "STAGE", "FROM", "VERSION", "TO", "VERSION", "PROOF"]
     assert lines[9].split() == [
         f"edge/lb-of-{name}/https:443",
-        *["*", "unsettled", "-", "v-new", "NOT", "SERVED", "2026-11-24", "12:00Z"],
+        *["default", "unsettled", "-", "v-new", "NOT", "SERVED", "2026-11-24", "12:00Z"],
     ]
     assert lines[11:] == [
         f"edge/lb-of-{name}/https:443:",
@@ -132,7 +132,7 @@ def test_a_stuck_deployment_shows_its_stage_and_each_failed_handshake(run: Run, 
         "  and 2 more (--json shows them)",
     ]
     of = run("deployments", "of", name).stdout
-    assert f"edge/lb-of-{name}/https:443  *" in of
+    assert f"edge/lb-of-{name}/https:443  default  unsettled" in of
     assert "connect: re?[2Jfused" in of
     assert of.splitlines()[-1].split()[-3:] == ["unsettled", "2026-11-24", "12:00Z"]
     assert json.loads(run("deployments", "show", operation.id, "--json").stdout)["id"] == operation.id
@@ -145,9 +145,18 @@ def test_deploying_starts_a_waiting_deployment_anew(run: Run, api: API, name: st
     assert [(item["id"], item["attempt"]) for item in listed if item["entry"] == name] == [(operation.id, 3)]
 
 
-def test_what_is_on_its_way_off_is_marked(run: Run, api: API, name: str) -> None:
+def test_a_deployment_is_not_shown_as_the_renewals_operation(run: Run, api: API, name: str) -> None:
+    deploy_badly(api, name, attach(api, name))
+    assert json.loads(run("renewal", "prod", name, "--json").stdout)["operation"] is None
+
+
+def test_what_is_on_its_way_off_is_wanted_off(run: Run, api: API, name: str) -> None:
     attach(api, name, wanted=Wanted.DETACHED)
-    assert "to be taken off" in run("deployments", "of", name).stdout
+    assert run("deployments", "of", name).stdout.splitlines()[1].split()[:3] == [
+        f"edge/lb-of-{name}/https:443",
+        "off",
+        "proven",
+    ]
 
 
 def test_a_list_says_how_many_it_does_not_show(run: Run, api: API) -> None:

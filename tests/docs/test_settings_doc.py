@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -111,9 +112,14 @@ TARGET_PAGES = [ROOT / "README.md", ROOT / "docs" / "deployment.md", *sorted((RO
 @pytest.mark.parametrize("page", TARGET_PAGES, ids=lambda page: page.name)
 def test_the_examples_of_targets_are_accepted(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"^```toml\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    assert examples
-    for example in examples:
+    found = re.findall(r"^( *)```toml\n(.*?)^\1```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert found
+    whole = ""
+    for _, indented in found:
+        example = textwrap.dedent(indented)
+        if example.startswith("[[targets."):  # goes on with the one before
+            example = whole + example
+        whole = example
         (tmp_path / "certorbit.toml").write_text(example)
         assert ("[[targets]]" in example) == bool(Settings().targets)
 

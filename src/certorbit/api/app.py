@@ -22,6 +22,7 @@ from certorbit.api.middleware import BodyLimit, Maintenance, Observe, SecureHead
 from certorbit.api.openapi import add_openapi_routes
 from certorbit.api.operations import add_operation_routes
 from certorbit.api.parts import Parts
+from certorbit.api.publish import add_publish_routes
 from certorbit.api.regions import add_region_routes
 from certorbit.api.renewals import add_renewal_routes
 from certorbit.api.sites import add_site_routes
@@ -60,6 +61,7 @@ def make_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
     add_configuration_version_routes(app, parts)
     add_site_routes(app, parts)
     add_region_routes(app, parts)
+    add_publish_routes(app, parts)
     add_tool_routes(app)
     add_balancer_routes(app, parts)
     add_operation_routes(app, parts)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 import certorbit
-from certorbit.api import renewal_schemas, schemas, site_schemas
+from certorbit.api import publish, renewal_schemas, schemas, site_schemas
 from certorbit.api.authentication import Reader
 from certorbit.api.dialects import DIALECTS
 from certorbit.api.docs_page import render_docs
@@ -43,6 +43,7 @@ _REFERRED = (
     site_schemas.ServerGroupCreate,
     site_schemas.ServerGroupChange,
     site_schemas.RegionsChange,
+    publish.PublishBody,
 )
 
 

@@ -21,7 +21,8 @@ from certorbit.pki.selfsigned import make_placeholder
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store, UnitOfWork
-from certorbit.services import api_keys, configurations, renewals
+from certorbit.publishing.publisher import Publisher
+from certorbit.services import api_keys, configurations, publish, renewals
 from certorbit.settings import Settings
 from certorbit.solvers.assembly import make_solvers
 from certorbit.storage import SQLStore, Turns, make_engine, migrate
@@ -70,6 +71,14 @@ class Service:
             metrics=Metrics(),
             targets=self.targets.by_name,
             inventory=self.inventory,
+            publisher=Publisher(
+                settings=self.settings.publish,
+                store=self.store,
+                keyring=self.keyring,
+                transactions=publish,
+                clock=CLOCK,
+                new_id=new_id,
+            ),
         )
 
     async def start_work(self) -> None:

@@ -7,7 +7,6 @@ from certorbit.cli.showing import instant, plain, table
 
 _MARKS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
 _MOST_HANDSHAKES = 5  # of one proof
-_TIED = {"attached": "", "detached": "to be taken off"}
 
 
 def show_targets(document: Any) -> str:
@@ -58,14 +57,14 @@ def show_attachments(document: Any) -> str:
     rows = [
         (
             _place(item["listener"]),
-            " ".join(filter(None, ("*" if item["is_default"] else "", _TIED[item["wanted"]]))) or "-",
+            _wish(is_wanted=item["wanted"] == "attached", is_default=item["is_default"]),
             item["stage"],
             item["version"] or "-",
             _proof(item["proof"]),
         )
         for item in attachments
     ]
-    text = table(("LISTENER", "* DEFAULT", "STAGE", "VERSION", "PROOF"), rows)
+    text = table(("LISTENER", "WANTED", "STAGE", "VERSION", "PROOF"), rows)
     return "\n".join([text, *_explain(attachments)])
 
 
@@ -109,15 +108,15 @@ def show_deployment(document: Any) -> str:
     rows = [
         (
             _place(item["listener"]),
-            "*" if item["is_default"] else "",
+            _wish(is_wanted=item["to_version"] is not None, is_default=item["is_default"]),
             item["stage"],
             item["from_version"] or "-",
-            item["to_version"] or "taken off",
+            item["to_version"] or "-",
             _proof(item["proof"]),
         )
         for item in listeners
     ]
-    heads = ("LISTENER", "* DEFAULT", "STAGE", "FROM VERSION", "TO VERSION", "PROOF")
+    heads = ("LISTENER", "WANTED", "STAGE", "FROM VERSION", "TO VERSION", "PROOF")
     return "\n".join([text, "", table(heads, rows), *_explain(listeners)])
 
 
@@ -166,6 +165,13 @@ def _place(listener: Mapping[str, Any]) -> str:
     """Return a listener's name as the service's own messages have it (model.balancer.ListenerKey)."""
     target = listener["target"] + (f"/{listener['region']}" if listener["region"] else "")
     return f"{target}/{listener['load_balancer']}/{listener['listener']}:{listener['port']}"
+
+
+def _wish(*, is_wanted: bool, is_default: bool) -> str:
+    """Return what a listener shall do with a certificate."""
+    if not is_wanted:
+        return "off"
+    return "default" if is_default else "attached"
 
 
 def _proof(proof: Mapping[str, Any] | None) -> str:

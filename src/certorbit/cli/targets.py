@@ -109,7 +109,7 @@ def detach(  # noqa: PLR0913 - see attach
         query["certificate-id"] = certificate
         place = ("conf", config, "load-balancers", load_balancer, "certificates")
         service_at(url).tell("DELETE", *place, query=query, prefix=DIALECT)
-        print(showing.plain(f"Detached: {certificate} from {load_balancer}."))
+        print(showing.plain(f"{certificate} is off {load_balancer}, or on its way."))
 
 
 def deploy(

@@ -9,7 +9,7 @@ from certorbit.model.change_states import change_of_entry
 from certorbit.model.entry import ConfigID, Entry, EntryID, Source
 from certorbit.model.failover import prefer
 from certorbit.model.identifiers import normalise_identifiers
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
+from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
 from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import UnitOfWork
@@ -189,7 +189,7 @@ def get_status(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> RenewalSt
     """Return how an entry's renewal stands. Raises NotFound."""
     entry = get_entry(tx, config, entry_id)
     # An unfinished operation is among the newest: nothing is started beside it.
-    newest = tx.operations.list(config=config, entry=entry_id, limit=5)
+    newest = tx.operations.list(config=config, entry=entry_id, lane=Lane.ISSUANCE, limit=5)
     unfinished = (op for op in newest if op.entry_uid == entry.uid and not op.state.is_final)
     return RenewalStatus(entry, find_schedule(tx, entry), next(unfinished, None))
 
