@@ -4,7 +4,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 KEEP ?= 1
 KILLS ?= 60
+FUZZ ?= 10000
 ARGS ?=
+JOBS ?= 2
 
 ##@ Use
 .PHONY: setup
@@ -25,14 +27,18 @@ dev: ## Make .venv with everything that development needs
 	@scripts/setup.sh dev
 
 .PHONY: test
-test: dev ## Run all tests (ARGS='-k …' goes to pytest); as root on Debian it installs missing programs first
+test: dev ## Run all tests (ARGS='-k …' goes to pytest, JOBS=… at once); as root on Debian it installs missing programs first
 	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 .PHONY: test-crash
 test-crash: dev ## Run the crash suite alone with 60 kills per database (KILLS=… for another number)
 	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
 	CERTORBIT_KILLS=$(KILLS) $(BIN)/python -m pytest -m crash $(ARGS)
+
+.PHONY: fuzz
+fuzz: dev ## Fuzz every entry point with FUZZ inputs (10,000), other ones each time; takes half an hour
+	CERTORBIT_FUZZ=$(FUZZ) $(BIN)/python -m pytest -p no:logging -o timeout=7200 tests/fuzz $(ARGS)
 
 .PHONY: simulate
 simulate: dev ## Simulate a year of 1,000 certificates; the last line is JSON (ARGS='--certificates 100 --seed 2')
@@ -59,9 +65,13 @@ docs: dev ## Write docs/settings.md from the descriptions in the code
 lock: setup ## Write both locks anew from pyproject.toml (ARGS=--upgrade for the newest releases)
 	@scripts/lock.sh $(ARGS)
 
+.PHONY: audit-dependencies
+audit-dependencies: setup ## Ask PyPI for known weaknesses of what requirements.lock names (needs pypi.org)
+	@scripts/audit-dependencies.sh $(ARGS)
+
 ##@ Measure
 .PHONY: bench
-bench: bench-issuance bench-api bench-sweep ## Run all benchmarks; results in benchmarks/results/
+bench: bench-issuance bench-api bench-sweep bench-deploy bench-trust ## Run all benchmarks; results in benchmarks/results/
 
 .PHONY: bench-issuance
 bench-issuance: dev ## Certificates per second against Pebble, ours and our peers'
@@ -76,6 +86,15 @@ bench-api: dev ## Requests per second of the API
 bench-sweep: dev ## Time of the renewal sweep with up to a million certificates
 	$(BIN)/python benchmarks/sweep.py $(ARGS)
 
+.PHONY: bench-deploy
+bench-deploy: dev ## Time of a roll-out to 1, 10 and 100 listeners of HAProxy, under handshakes
+	@scripts/install-debian.sh bench || [ $$? = 3 ]
+	$(BIN)/python benchmarks/deploy.py $(ARGS)
+
+.PHONY: bench-trust
+bench-trust: dev ## Revocation lists, verdicts per second, sealing and opening of keys
+	$(BIN)/python benchmarks/trust.py $(ARGS)
+
 ##@ Other
 .PHONY: clean
 clean: demo-stop ## Remove everything that the commands above made
@@ -87,4 +106,4 @@ clean: demo-stop ## Remove everything that the commands above made
 help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} \
 	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	    /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -11,7 +11,7 @@
 set -euo pipefail
 
 # program and the Debian package that brings it
-tests="pebble:pebble pebble-challtestsrv:pebble openssl:openssl named:bind9 haproxy:haproxy nginx:nginx-light"
+tests="pebble:pebble pebble-challtestsrv:pebble openssl:openssl named:bind9 haproxy:haproxy nginx:nginx-light softhsm2-util:softhsm2"
 demo="openssl:openssl"
 bench="pebble:pebble pebble-challtestsrv:pebble lego:lego haproxy:haproxy"
 

@@ -49,7 +49,7 @@ contact = ["mailto:ops@example.org"]
 ```
 
 Secrets (`database_url` with its password, `key_encryption_key`, `bootstrap_api_key`, the HMAC keys, and
-what solvers sign in with) belong into the environment or into a file that only the service can read.
+what solvers and `[keyring]` sign in with) belong into the environment or into a file that only the service can read.
 
 """
 SOLVER_TYPES: dict[str, type[BaseModel]] = {
@@ -83,6 +83,7 @@ def render() -> str:
     sections = [HEAD, "## Top level\n\n", *table_of(top, prefix="CERTORBIT_")]
     for name, part in tables.items():
         sections += [f"\n## `[{name}]`\n\n", *table_of(part.model_fields, prefix=f"CERTORBIT_{name.upper()}__")]
+        sections += optional_tables(name, part)
     sections += [
         "\n## `[[renewal.windows]]`\n\n",
         "One table per maintenance window ([how renewal decides](renewal.md)). In the environment the whole list\n",
@@ -110,6 +111,16 @@ def render() -> str:
         *table_of(BucketSettings.model_fields, prefix=None),
     ]
     return "".join(sections)
+
+
+def optional_tables(name: str, part: type[BaseModel]) -> Iterator[str]:
+    """Yield the tables within a table that may be left out."""
+    for own, field in part.model_fields.items():
+        for model in get_args(field.annotation) if get_origin(field.annotation) is UnionType else ():
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                about = (model.__doc__ or "").partition(": ")[2].strip()
+                yield f"\n### `[{name}.{own}]`\n\n{about[:1].upper()}{about[1:]}\n\n"
+                yield from table_of(model.model_fields, prefix=f"CERTORBIT_{name.upper()}__{own.upper()}__")
 
 
 def solver_sections() -> Iterator[str]:

@@ -215,6 +215,7 @@ def make_chain(
     is_ca: bool = False,
     now: datetime = NOW,
     key_index: int = 0,
+    extensions: Sequence[x509.ExtensionType] = (),
 ) -> Chain:
     """Return a chain of `depth` certificates: 1 is a self-signed leaf, 2 leaf and root, 3 one intermediate between.
 
@@ -235,6 +236,7 @@ def make_chain(
         is_ca=is_ca,
         days=days,
         now=now,
+        extensions=extensions,
     )
     return Chain(leaf=leaf, issuers=authorities, key=leaf_key, issuer_keys=tuple(keys))
 
@@ -246,3 +248,74 @@ def make_csr(key: PrivateKey, names: Sequence[x509.GeneralName] = (), *, subject
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256()
     return builder.sign(key, algorithm).public_bytes(Encoding.DER)
+
+
+def revoke(
+    serial: int,
+    *,
+    reason: x509.ReasonFlags | None = None,
+    at: datetime = NOW - timedelta(days=1),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> x509.RevokedCertificate:
+    """Return an entry of a CRL. extensions: each with whether it is critical."""
+    builder = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
+    if reason is not None:
+        builder = builder.add_extension(x509.CRLReason(reason), critical=False)
+    for extension, is_critical in extensions:
+        builder = builder.add_extension(extension, critical=is_critical)
+    return builder.build()
+
+
+def make_crl(
+    issuer: x509.Certificate,
+    key: PrivateKey,
+    *,
+    revoked: Sequence[x509.RevokedCertificate | int] = (),
+    number: int | None = 7,
+    start: datetime = NOW - timedelta(hours=1),
+    end: datetime = NOW + timedelta(days=7),
+    authority_key_id: bytes | None = None,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> bytes:
+    """Return a CRL as DER. revoked: entries, or serials revoked for no reason. extensions: see `revoke`."""
+    entries = [entry if isinstance(entry, x509.RevokedCertificate) else revoke(entry) for entry in revoked]
+    builder = x509.CertificateRevocationListBuilder(issuer_name=issuer.subject, revoked_certificates=entries)
+    builder = builder.last_update(start).next_update(end)
+    if number is not None:
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    if authority_key_id is not None:
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier(authority_key_id, None, None), critical=False)
+    for extension, is_critical in extensions:
+        builder = builder.add_extension(extension, critical=is_critical)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def distribution_points(*points: Sequence[str]) -> x509.CRLDistributionPoints:
+    """Return the extension of a certificate with one point for each list of URLs."""
+    return x509.CRLDistributionPoints(
+        [
+            x509.DistributionPoint([x509.UniformResourceIdentifier(url) for url in urls], None, None, None)
+            for urls in points
+        ]
+    )
+
+
+def crl_scope(
+    *urls: str,
+    user: bool = False,
+    ca: bool = False,
+    attribute: bool = False,
+    indirect: bool = False,
+    reasons: frozenset[x509.ReasonFlags] | None = None,
+    relative: x509.RelativeDistinguishedName | None = None,
+) -> x509.IssuingDistributionPoint:
+    """Return the extension of a CRL that says what it is for."""
+    return x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier(url) for url in urls] or None,
+        relative_name=relative,
+        only_contains_user_certs=user,
+        only_contains_ca_certs=ca,
+        only_some_reasons=reasons,
+        indirect_crl=indirect,
+        only_contains_attribute_certs=attribute,
+    )

@@ -12,6 +12,7 @@ PACKAGES = {
     "haproxy": "Debian package haproxy",
     "nginx": "Debian package nginx-light",
     "openssl": "Debian package openssl",
+    "softhsm2-util": "Debian package softhsm2",
 }
 
 

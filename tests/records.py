@@ -187,7 +187,7 @@ def make_api_key(id: str = "", *, digest: str = "", created_at: datetime = NOW) 
         name="ci",
         prefix="co_abc",
         digest=digest or uuid4().hex * 2,
-        role=Role.READ_ONLY,
+        role=Role.VIEWER,
         may_export_keys=True,
         created_at=created_at,
     )

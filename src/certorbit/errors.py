@@ -12,6 +12,7 @@ CertorbitError                    kind, message, subject (which input), hint (wh
 │  ├─ IssuanceFailed              the issuer's final word on a request that waited for it
 │  ├─ TooLarge                    the request body is over the limit
 │  ├─ NotSignedIn / NotAllowed    no or unknown key / a key without the right
+│  ├─ TooManyFailures             unknown keys came too often
 │  ├─ ReadOnly                    maintenance
 │  └─ Publishing                  a publish runs; try again
 ├─ Outside                        somebody else said no, or nothing
@@ -25,6 +26,7 @@ CertorbitError                    kind, message, subject (which input), hint (wh
 │  │  ├─ CAAForbids               CAA records let another CA issue, not this one
 │  │  └─ AccountProblem           account unknown, external binding or terms required
 │  ├─ BadIssue                    the CA's certificate isn't what we asked for
+│  ├─ CRLUnusable                 a revocation list that can't be believed: forged, stale, of another scope
 │  └─ DeployFailed                a certificate could not be put on a listener
 │     ├─ TargetRefused            the provider says no to it, or its own configuration is broken
 │     ├─ TargetFull               a limit of the provider is reached
@@ -55,6 +57,7 @@ class Kind(StrEnum):
     TOO_LARGE = "too_large"
     NOT_SIGNED_IN = "not_signed_in"
     NOT_ALLOWED = "not_allowed"
+    TOO_MANY = "too_many"
     READ_ONLY = "read_only"
     BUSY = "busy"
     OUTSIDE = "outside"
@@ -167,6 +170,16 @@ class NotAllowed(Refused):
     kind = Kind.NOT_ALLOWED
 
 
+class TooManyFailures(Refused):
+    """Too many unknown keys came from one address or began the same. `seconds`: how long to wait."""
+
+    kind = Kind.TOO_MANY
+
+    def __init__(self, message: str, *, subject: str = "", seconds: int = 1) -> None:
+        super().__init__(message, subject=subject)
+        self.seconds = seconds
+
+
 class ReadOnly(Refused):
     """Maintenance mode: nothing may be written."""
 
@@ -268,6 +281,10 @@ class CAAForbids(IssuerRefused):
 
 class BadIssue(Outside):
     """The CA's certificate isn't what we asked for (names, key, dates, chain)."""
+
+
+class CRLUnusable(Outside):
+    """A revocation list from which nothing may be concluded; the message says why."""
 
 
 class DeployFailed(Outside):

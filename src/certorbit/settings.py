@@ -17,13 +17,20 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from certorbit.access_settings import AccessSettings
+from certorbit.audit_settings import AuditSettings
 from certorbit.deployment_settings import DeploymentSettings
+from certorbit.keyring_settings import KeyringSettings
 from certorbit.limit_settings import LimitsSettings
+from certorbit.oidc_settings import OIDCSettings, is_safe_url
+from certorbit.outbound_settings import OutboundSettings
 from certorbit.publish_settings import PublishSettings
 from certorbit.region_settings import RegionSettings
 from certorbit.renewal_settings import RenewalSettings
+from certorbit.revocation_settings import RevocationSettings
 from certorbit.solver_settings import SolverSettings
 from certorbit.target_settings import TargetSettings
+from certorbit.tls_settings import TLSSettings
 
 KeyTypeName = Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
 DEFAULT_FILE = "certorbit.toml"
@@ -143,7 +150,10 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "", description="How clients reach the API from outside; goes into the built-in CA's CRL addresses"
     )
-    maintenance: bool = Field(False, description="Read-only mode: every write is answered 403")
+    maintenance: bool = Field(
+        False,
+        description="Read-only mode: every write is answered 403; it stays on whatever the API's own switch says",
+    )
     metrics: bool = Field(True, description="Serve `/metrics` (a key with read right is needed)")
     max_body_bytes: int = Field(1_048_576, ge=65_536, description="Largest request body")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
@@ -167,9 +177,16 @@ class Settings(BaseSettings):
     renewal: RenewalSettings = Field(RenewalSettings())
     deployment: DeploymentSettings = Field(DeploymentSettings())
     publish: PublishSettings = Field(PublishSettings())
+    revocation: RevocationSettings = Field(RevocationSettings())
+    outbound: OutboundSettings = Field(OutboundSettings())
     regions: RegionSettings = Field(RegionSettings())
     worker: WorkerSettings = Field(WorkerSettings())
     internal_ca: InternalCASettings = Field(InternalCASettings())
+    keyring: KeyringSettings = Field(KeyringSettings())
+    tls: TLSSettings = Field(TLSSettings())
+    access: AccessSettings = Field(AccessSettings())
+    oidc: OIDCSettings = Field(OIDCSettings())
+    audit: AuditSettings = Field(AuditSettings())
     limits: LimitsSettings = Field(LimitsSettings())
     issuers: tuple[IssuerSettings, ...] = Field((), description="`[[issuers]]`, the first one issues")
     configurations: dict[str, ConfigurationSettings] = Field({}, description="`[configurations.<id>]`, by its id")
@@ -215,6 +232,14 @@ class Settings(BaseSettings):
         names = [target.name for target in self.targets]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"targets: the name {twice[0]!r} is given twice; what is attached is kept by it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sign_in(self) -> "Settings":
+        if self.oidc.is_on and not is_safe_url(self.public_url):
+            raise ValueError(
+                "oidc: set public_url, where the provider sends browsers back to: https, or http on loopback"
+            )
         return self
 
     @property

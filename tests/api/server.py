@@ -25,7 +25,7 @@ from certorbit.api.parts import Parts
 from certorbit.clock import SystemChance, SystemClock
 from certorbit.keys.envelope import KEY_BYTES, KeyEncryptionKey
 from certorbit.keys.keyring import LocalKeyring
-from certorbit.model.access import Role
+from certorbit.model.access import KeyTerms, Role
 from certorbit.model.identifiers import Identifier
 from certorbit.model.material import Material, PrivateKeyPEM
 from certorbit.observe.logs import set_up_logs
@@ -50,8 +50,8 @@ SECRETS = {
 ROLES = {
     "admin": (Role.ADMIN, True),
     "admin-no-export": (Role.ADMIN, False),
-    "reader": (Role.READ_ONLY, False),
-    "reader-export": (Role.READ_ONLY, True),
+    "reader": (Role.VIEWER, False),
+    "reader-export": (Role.VIEWER, True),
 }
 CERTS = "/api/v4.0/conf/prod/certificates"
 
@@ -174,7 +174,9 @@ def serve(app: Any) -> Iterator[int]:
     """Run an ASGI application in a thread until the block ends; gives its port."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=5)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
@@ -216,7 +218,7 @@ def run_api(
         check_ready=ready,
         metrics=Metrics(),
     )
-    with _captured_logs() as log_text, serve(make_app(parts)) as port:
+    with captured_logs() as log_text, serve(make_app(parts)) as port:
         _fill(parts)
         yield API(port, parts, clock, workflow, ready, ca, log_text)
     engine.dispose()
@@ -233,9 +235,7 @@ def _fill(parts: Parts) -> None:
         for name, (role, may_export) in ROLES.items():
             create_key(
                 tx,
-                name=name,
-                role=role,
-                may_export_keys=may_export,
+                KeyTerms(name=name, role=role, may_export_keys=may_export),
                 now=now,
                 new_id=parts.new_id,
                 secret=SECRETS[name],
@@ -245,7 +245,7 @@ def _fill(parts: Parts) -> None:
 
 
 @contextmanager
-def _captured_logs() -> Iterator[io.StringIO]:
+def captured_logs() -> Iterator[io.StringIO]:
     """Send the process's logs into a text until the block ends."""
     root = logging.getLogger()
     handlers, level, text = root.handlers[:], root.level, io.StringIO()

@@ -16,13 +16,14 @@ from api.server import API, SECRETS, run_api
 
 PREFIX = "/api/v4.3/"  # the dialects' endpoints are the same functions; test_api_openapi.py goes through them all
 PATHS = ("/server-groups", "/load-balancers/regions", "/versions", "/links", "/tools/")
-EXAMPLES = 20  # for each operation and mode
+EXAMPLES = 10  # for each operation and mode
 THERE = {"config": ["prod"], "site_id": ["__default__", "a1"], "entry_id": ["kept", "placeholder"], "number": [1, 2]}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[API]:
-    with run_api(tmp_path_factory.mktemp("api")) as running:
+    # The fuzzer tries wrong keys as well, more of them than anybody may.
+    with run_api(tmp_path_factory.mktemp("api"), access={"failures_per_minute": 10_000}) as running:
         add_listener(running, target="edge", load_balancer="lb")
         assert running.upload("kept", make_leaf(running.ca, "kept.example.test")).status == 201
         yield running
@@ -35,7 +36,7 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
         for path, item in document["paths"].items()
         if path.startswith(PREFIX) and any(part in path for part in PATHS)
     }
-    assert len(paths) == 8
+    assert len(paths) == 9
     for item in paths.values():
         for operation in item.values():
             for parameter in operation.get("parameters", []):
@@ -73,4 +74,5 @@ def test_any_input_is_answered_as_the_document_says(server: API) -> None:
                 assert mode is schemathesis.GenerationMode.NEGATIVE
     assert not any(status >= 500 for seen in statuses.values() for status in seen)
     answered = {label for label, seen in statuses.items() if seen & {200, 201}}
-    assert set(statuses) - answered <= {f"POST {PREFIX}tools/certificates/extractpfx"}, statuses
+    unanswered = {f"POST {PREFIX}tools/certificates/extractpfx", f"PUT {PREFIX}tools/publish/{{config}}"}
+    assert set(statuses) - answered <= unanswered, statuses

@@ -140,9 +140,9 @@ def test_an_api_key_is_shown_once_and_then_only_described(api: API) -> None:
     assert use.status == 200
 
 
-def test_a_key_is_read_only_without_export_unless_asked(api: API) -> None:
+def test_a_key_is_a_viewers_without_export_unless_asked(api: API) -> None:
     created = api.call("POST", f"{NATIVE}/api-keys", document={"name": "small"}).json
-    assert (created["role"], created["may_export_keys"]) == ("read-only", False)
+    assert (created["role"], created["may_export_keys"]) == ("viewer", False)
 
 
 def test_revoking_keeps_the_record_and_may_be_repeated(api: API) -> None:

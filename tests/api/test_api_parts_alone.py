@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from starlette.requests import Request
@@ -12,23 +12,26 @@ from starlette.types import Message, Receive, Scope, Send
 from api.server import API, serve
 from api.shapes import assert_error
 from certorbit.api.app import make_app
-from certorbit.api.authentication import KnownKeys, need
+from certorbit.api.authentication import Need
 from certorbit.api.challenges import make_challenge_app
 from certorbit.api.errors import Guard
+from certorbit.api.known_keys import KnownKeys
 from certorbit.errors import NotSignedIn, Unreachable
-from certorbit.model.access import APIKeyID, Principal, Right, Role
+from certorbit.model.access import APIKeyID, Right
 from certorbit.model.order import Challenge
 from certorbit.ports.store import UnitOfWork
+from certorbit.services.api_keys import Recognised
 from fakes.clock import FakeClock
+from records import make_api_key
 
 T = TypeVar("T")
 
 
 class CountingStore:
-    """Answers every read with the principal whose id is the number of reads so far; `gate` holds reads back."""
+    """Answers every read with the key whose id is the number of reads so far; `gate` holds reads back."""
 
     def __init__(self) -> None:
-        self.reads = 0
+        self.reads = self.writes = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -36,12 +39,13 @@ class CountingStore:
         self.reads += 1
         number = self.reads
         await self.gate.wait()
-        principal: Any = Principal(key_id=APIKeyID(str(number)), name="k", role=Role.READ_ONLY, may_export_keys=False)
-        found: T = principal
+        recognised: Any = Recognised(make_api_key(str(number)), None)
+        found: T = recognised
         return found
 
     async def write(self, work: Callable[[UnitOfWork], T]) -> T:
-        raise AssertionError("authentication never writes")
+        self.writes += 1
+        return cast("T", None)
 
 
 async def test_a_known_key_is_looked_up_once_in_two_seconds() -> None:
@@ -81,7 +85,7 @@ async def test_what_was_read_before_a_revocation_is_not_remembered_after_it() ->
 async def test_an_endpoint_refuses_a_request_that_no_middleware_signed_in() -> None:
     request = Request({"type": "http", "headers": [], "state": {}})
     with pytest.raises(NotSignedIn):
-        await need(Right.READ)(request)
+        await Need(Right.READ)(request)
 
 
 async def test_an_answer_that_broke_off_is_not_followed_by_another() -> None:

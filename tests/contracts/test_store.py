@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from certorbit.errors import BadInput, Broken, LostRace
-from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID
+from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID, Side
 from certorbit.model.operation import Operation, OperationID, OperationState
 from certorbit.ports.store import UnitOfWork
 from certorbit.storage import SQLStore
@@ -144,11 +144,22 @@ async def test_a_new_version_becomes_the_current_one(prod: SQLStore) -> None:
     assert await prod.read(lambda tx: tx.entries.get_by_uid(entry.uid)) == replace(entry, current=version)
 
 
-@pytest.mark.parametrize("change", ["flags", "version"])
+async def test_bundles_are_listed_and_get_newer_lists(prod: SQLStore) -> None:
+    bundle, backend = make_entry("a", uid="1", side=Side.CLIENT_CA), make_entry("b", uid="2", side=Side.BACKEND_CA)
+    await add_entries(prod, bundle, backend, make_entry("shop"))
+    assert [entry.id for entry in await prod.read(lambda tx: tx.entries.list_bundles())] == ["a", "b"]
+    await prod.write(lambda tx: tx.entries.set_crl(bundle.uid, ["one\n", "two\n"]))
+    found = await prod.read(lambda tx: tx.entries.list_bundles())
+    assert [entry.crl for entry in found] == [("one\n", "two\n"), backend.crl]
+
+
+@pytest.mark.parametrize("change", ["flags", "version", "lists"])
 async def test_changing_an_entry_that_was_deleted_loses_the_race(prod: SQLStore, change: str) -> None:
     def work(tx: UnitOfWork) -> None:
         if change == "flags":
             tx.entries.update_flags(EntryUID("gone"), le_auto_renew=True, le_auto_replace=True)
+        elif change == "lists":
+            tx.entries.set_crl(EntryUID("gone"), [])
         else:
             tx.entries.add_version(make_version("gone"))
 

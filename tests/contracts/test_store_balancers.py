@@ -9,9 +9,11 @@ import pytest
 
 from certorbit.errors import Broken, LostRace
 from certorbit.model.balancer import ListenerKey
+from certorbit.model.client_policy import PolicyMark
 from certorbit.model.deployment import AttachmentID, Stage, Wanted
-from certorbit.model.entry import ConfigID, Entry, EntryUID
+from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID
 from certorbit.model.operation import OperationID
+from certorbit.model.site import ClientCertificateMode
 from certorbit.ports.store import UnitOfWork
 from certorbit.storage import SQLStore
 from records import (
@@ -163,11 +165,12 @@ async def test_everything_but_the_place_and_the_entry_of_an_attachment_can_be_ch
         handle="arn:2",
         proof=make_proof(is_served=False),
         problem=make_problem(),
+        client_policy=PolicyMark(mode=ClientCertificateMode.ON, bundle=EntryID("clients"), digest="ab" * 32),
     )
     await prod.write(lambda tx: tx.attachments.update(replace(changed, listener=make_key("moved"))))
     assert await prod.read(lambda tx: tx.attachments.find(written.id)) == changed
     assert await prod.read(lambda tx: tx.attachments.find(other.id)) == other
-    blank = replace(changed, replaces=None, version=None, handle="", proof=None, problem=None)
+    blank = replace(changed, replaces=None, version=None, handle="", proof=None, problem=None, client_policy=None)
     await prod.write(lambda tx: tx.attachments.update(blank))
     assert await prod.read(lambda tx: tx.attachments.find(written.id)) == blank
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from certorbit.keys.sources import load_keyring
+from certorbit.keys.keyring import LocalKeyring
+from certorbit.keys.sources import load_keys
 from certorbit.ports.keyring import Keyring
 from certorbit.settings import Settings
 from certorbit.storage import tables
@@ -71,7 +72,7 @@ class Scene:
         return sa.create_engine(url, poolclass=sa.NullPool)
 
     def keyring(self) -> Keyring:
-        return load_keyring(Settings(data_dir=self.data_dir))
+        return LocalKeyring(load_keys(Settings(data_dir=self.data_dir)))
 
     def count_operations(self, entry_id: str) -> int:
         """Return how many operations the database has for an entry."""
@@ -82,9 +83,9 @@ class Scene:
     def wait_until_settled(self) -> None:
         """Return when no operation and no workflow is under way any more."""
         try:
-            wait_until(self._is_settled, seconds=PATIENCE, what="all operations and workflows end")
+            wait_until(lambda: is_settled(self.database), seconds=PATIENCE, what="all operations and workflows end")
         except AssertionError as error:
-            raise AssertionError(f"{error}; still open: {self._list_open()}") from None
+            raise AssertionError(f"{error}; still open: {list_open(self.database)}") from None
 
     def end(self) -> Evidence:
         """Stop all nodes and return what they left."""
@@ -92,20 +93,22 @@ class Scene:
             node.end()
         return collect_evidence(self.database, log=all_lines(self.nodes), pebble=self.pebble)
 
-    def _list_open(self) -> list[dict[str, Any]]:
-        columns = ("entry_id", "state", "attempt", "updated_at", "next_attempt_at", "problem")
-        query = sa.select(*(tables.operations.c[name] for name in columns)).where(
-            tables.operations.c.finished_at.is_(None)
-        )
-        with self.database.connect() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
 
-    def _is_settled(self) -> bool:
-        operations = sa.select(sa.func.count()).where(tables.operations.c.finished_at.is_(None))
-        status = Tables(None if self.database.dialect.name == "sqlite" else "dbos").status
-        workflows = sa.select(sa.func.count()).where(status.c.status.in_(["PENDING", "ENQUEUED", "DELAYED"]))
-        with self.database.connect() as connection:
-            return not any(connection.execute(query).scalar_one() for query in (operations, workflows))
+def list_open(database: sa.Engine) -> list[dict[str, Any]]:
+    """Return the operations that are not at their end."""
+    columns = ("entry_id", "state", "attempt", "updated_at", "next_attempt_at", "problem")
+    query = sa.select(*(tables.operations.c[name] for name in columns)).where(tables.operations.c.finished_at.is_(None))
+    with database.connect() as connection:
+        return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def is_settled(database: sa.Engine) -> bool:
+    """Return whether no operation and no workflow is under way any more."""
+    operations = sa.select(sa.func.count()).where(tables.operations.c.finished_at.is_(None))
+    status = Tables(None if database.dialect.name == "sqlite" else "dbos").status
+    workflows = sa.select(sa.func.count()).where(status.c.status.in_(["PENDING", "ENQUEUED", "DELAYED"]))
+    with database.connect() as connection:
+        return not any(connection.execute(query).scalar_one() for query in (operations, workflows))
 
 
 @contextmanager

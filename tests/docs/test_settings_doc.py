@@ -10,7 +10,16 @@ from typing import get_args
 import pytest
 
 from certorbit.deployment_settings import DeploymentSettings
+from certorbit.keyring_settings import (
+    AWSKMSSettings,
+    GCPKMSSettings,
+    KeyringSettings,
+    PKCS11Settings,
+    TransitSettings,
+)
+from certorbit.outbound_settings import OutboundSettings
 from certorbit.region_settings import RegionSettings
+from certorbit.revocation_settings import RevocationSettings
 from certorbit.settings import ConfigurationSettings, InternalCASettings, IssuanceSettings, IssuerSettings, Settings
 from certorbit.solver_settings import SolverSettings
 from certorbit.target_settings import TargetSettings
@@ -47,6 +56,13 @@ MODELS = [
     IssuerSettings,
     DeploymentSettings,
     RegionSettings,
+    OutboundSettings,
+    RevocationSettings,
+    KeyringSettings,
+    AWSKMSSettings,
+    GCPKMSSettings,
+    TransitSettings,
+    PKCS11Settings,
     DirectoryFiles,
     *SOLVERS,
     *TARGETS,
@@ -107,6 +123,13 @@ def test_the_examples_of_solvers_are_accepted(tmp_path: Path, monkeypatch: pytes
 
 
 TARGET_PAGES = [ROOT / "README.md", ROOT / "docs" / "deployment.md", *sorted((ROOT / "docs" / "targets").glob("*.md"))]
+
+
+def test_the_example_of_signing_in_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "sign-in.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "certorbit.toml").write_text(example)
+    assert Settings().oidc.roles["platform-admins"] == "admin"
 
 
 @pytest.mark.parametrize("page", TARGET_PAGES, ids=lambda page: page.name)

@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from certorbit.errors import TargetFull, TargetGone, TargetRefused
 from certorbit.model.balancer import Bundle, Copy, Endpoint, Listener, ListenerKey
-from certorbit.model.served import Served
+from certorbit.model.client_policy import ClientPolicy
+from certorbit.model.served import Admission, Served
+from certorbit.model.site import ClientCertificateMode
 from certorbit.pki.pem import read_certificates
 from certorbit.ports.target import Finding, Grade
 
@@ -176,6 +178,38 @@ class _Call:
 
 
 @dataclass
+class VerifyingTarget(FakeTarget):
+    """A fake target that can check client certificates. policies: by listener and handle.
+
+    admits: listeners that let everybody in, whatever the policy says.
+    """
+
+    policies: dict[tuple[ListenerKey, str], ClientPolicy] = field(default_factory=dict)
+    admits: set[str] = field(default_factory=set)
+
+    async def verify_clients(self, listener: ListenerKey, copy: Copy, policy: ClientPolicy | None) -> None:
+        with self._call("verify_clients", listener.listener):
+            self._get(listener)
+            if policy is None:
+                self.policies.pop((listener, copy.handle), None)
+            else:
+                self.policies[listener, copy.handle] = policy
+
+    async def remove(self, handle: str) -> None:
+        await super().remove(handle)
+        self.policies = {key: policy for key, policy in self.policies.items() if key[1] != handle}
+
+    def policy_of(self, listener: str, server_name: str) -> ClientPolicy | None:
+        """Return what clients who ask the listener for a name are checked by."""
+        found = next(one for one in self.listeners.values() if one.key.listener == listener)
+        for handle in (*found.certificates, found.default):
+            copy = self.copies.get(handle)
+            if copy is not None and server_name in copy.names:
+                return self.policies.get((found.key, handle))
+        return self.policies.get((found.key, found.default))
+
+
+@dataclass
 class FakeProber:
     """Sees what fake targets serve.
 
@@ -192,6 +226,22 @@ class FakeProber:
     ) -> Sequence[Served]:
         self.probes += 1
         return [self._see(endpoint, name) for endpoint in endpoints for name in server_names]
+
+    async def try_without_certificate(
+        self, endpoints: Sequence[Endpoint], server_names: Sequence[str]
+    ) -> Sequence[Admission]:
+        return [
+            Admission(address="192.0.2.1", port=endpoint.port, server_name=name, gets_in=self._gets_in(endpoint, name))
+            for endpoint in endpoints
+            for name in server_names
+        ]
+
+    def _gets_in(self, endpoint: Endpoint, name: str) -> bool:
+        target = next(t for t in self.targets if any(k.listener == endpoint.host for k in t.listeners))
+        if not isinstance(target, VerifyingTarget) or endpoint.host in target.admits:
+            return True
+        policy = target.policy_of(endpoint.host, name)
+        return policy is None or policy.mode is not ClientCertificateMode.ON
 
     def _see(self, endpoint: Endpoint, name: str) -> Served:
         error = self.errors.get(endpoint.host, "")

@@ -25,6 +25,7 @@ from programs import require_program
 ADDRESS = "127.0.0.1"
 PLACEHOLDER = "placeholder.invalid"
 READY_SECONDS = 30.0
+ANSWER_SECONDS = 2.0
 MOST_STARTS = 3  # a port that was free may be taken a moment later
 
 CONFIG = """\
@@ -112,8 +113,10 @@ class RunningHAProxy:
     async def worker(self) -> str:
         """Return the process id of the worker that answers; "" if none does."""
         try:
-            answer = await self.ask("show info")
-        except OSError:
+            # A connection that waits in the backlog of a worker which is just ending is never answered.
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await self.ask("show info")
+        except (OSError, TimeoutError):
             return ""
         return next((line[5:] for line in answer.splitlines() if line.startswith("Pid: ")), "")
 

@@ -37,7 +37,7 @@ def test_the_inventory_tells_the_transaction_from_the_certificates() -> None:
 
 def test_entries_are_read_with_options_and_filters() -> None:
     answer = "# /c/l\n/c/a.pem:1\n/c/b.pem:7 [alpn h2,http/1.1] foo !bar\n/c/odd:9.pem:12 x\n\n"
-    entries = [ListEntry("/c/a.pem", 1), ListEntry("/c/b.pem", 7), ListEntry("/c/odd:9.pem", 12)]
+    entries = [ListEntry("/c/a.pem", 1), ListEntry("/c/b.pem", 7, "alpn h2,http/1.1"), ListEntry("/c/odd:9.pem", 12)]
     assert read_entries(answer, crt_list="/c/l") == entries
     assert read_entries("# /c/other\n/c/a.pem:1\n", crt_list="/c/l") is None
     assert read_entries("# /c/l\nwhat is this\n", crt_list="/c/l") is None

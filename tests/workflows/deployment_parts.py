@@ -33,6 +33,7 @@ from certorbit.storage import SQLStore, make_engine
 from certorbit.workflows.deployment import Deployment
 from certorbit.workflows.proof import Prover
 from certorbit.workflows.rollout import Roller
+from certorbit.workflows.turns import ScopeTurns
 from fakes.clock import FakeChance, FakeClock
 from fakes.fake_target import FakeProber, FakeTarget
 from fakes.memory_keyring import MemoryKeyring
@@ -77,7 +78,7 @@ class Lab:
                 clock=self.clock,
                 chance=chance,
                 tries=2,
-                is_alone=False,
+                turns=ScopeTurns(store=self.mortal_store, clock=self.clock, chance=chance, is_alone=False),
             ),
             clock=self.clock,
             chance=chance,

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from deployment_parts import Lab, fingerprint, make_lab
 
-from certorbit.errors import CredentialsRefused, TargetRefused
+from certorbit.errors import CredentialsRefused, TargetRefused, Unreachable
 from certorbit.ports.target import PlacedTarget
 from certorbit.workflows.inventory import Inventory
 from certorbit.workflows.proof import Prover
+from certorbit.workflows.turns import ScopeTurns
 from fakes.clock import FakeChance
 from fakes.fake_target import FOREIGN, FakeTarget
 
@@ -32,6 +33,7 @@ def inventory(lab: Lab, *, repairs: bool = True) -> Inventory:
         store=lab.store,
         targets={t.name: PlacedTarget(target=t, configurations=(), grace_seconds=10.0) for t in lab.targets},
         prover=Prover(prober=lab.prober, clock=lab.clock, chance=FakeChance(0.0)),
+        turns=ScopeTurns(store=lab.store, clock=lab.clock, chance=FakeChance(0.0), is_alone=False),
         clock=lab.clock,
         chance=FakeChance(0.0),
         every=timedelta(minutes=5),
@@ -87,13 +89,16 @@ async def test_a_copy_whose_content_somebody_replaced_is_put_back(lab: Lab) -> N
 
 async def test_drift_is_only_shown_if_that_is_wanted(lab: Lab) -> None:
     (copy,) = lab.targets[0].copies.values()
-    copy.chain = ("11" * 32,)
+    copy.chain, good = ("11" * 32,), copy.chain
     assert await look(lab, repairs=False) == 1
     await lab.drive()
     assert lab.targets[0].serve("l1", "")[0] == "11" * 32
     row = (await lab.attachments("www"))["l1"]
     assert row.problem is not None
     assert "does not serve 'www' any more" in row.problem.message
+    copy.chain = good
+    assert await look(lab, repairs=False) == 0
+    assert await lab.stages("www") == {"l1": "proven"}, "somebody put it right"
 
 
 async def test_a_listener_that_is_gone_is_said_and_left_out_of_the_inventory(lab: Lab) -> None:
@@ -134,3 +139,31 @@ async def test_copies_that_could_not_be_removed_are_removed_later(lab: Lab) -> N
     await look(lab)
     assert set(lab.targets[0].copies) == {"l1/www"}
     assert await lab.store.read(lambda tx: tx.copies.list_doomed(limit=10)) == []
+
+
+async def test_what_was_never_looked_at_is_asked_for_once(lab: Lab) -> None:
+    await lab.store.write(lambda tx: tx.listeners.forget_targets([]))
+    one = inventory(lab)
+    await one.ensure()
+    assert len(await lab.store.read(lambda tx: tx.listeners.list())) == 1
+    calls = len(lab.targets[0].calls)
+    await one.ensure()
+    assert len(lab.targets[0].calls) == calls
+
+
+async def test_a_target_that_answers_again_is_not_waited_for_any_longer(lab: Lab) -> None:
+    def refuse(method: str, _place: str) -> None:
+        raise Unreachable("No answer.", subject="edge", phase="connect")
+
+    lab.targets[0].before = refuse
+    await lab.renew("www", 2)
+    await lab.drive()
+    assert await lab.stages("www") == {"l1": "failed"}
+    assert await look(lab) == 0
+    await lab.drive()
+    assert await lab.stages("www") == {"l1": "failed"}, "it does not answer yet"
+    lab.targets[0].before = lambda *_: None
+    await look(lab)
+    await lab.drive()
+    assert await lab.stages("www") == {"l1": "proven"}
+    assert lab.targets[0].serve("l1", "")[0] == fingerprint("www", 2)

@@ -1,88 +1,105 @@
-"""Who calls: the API key in the Authorization header, checked before anything else of a request is read."""
+"""Who calls: the API key in the Authorization header, else a person's session cookie, checked before anything else."""
 
 import re
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from enum import Enum
 from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from certorbit.clock import Clock
-from certorbit.errors import NotSignedIn
-from certorbit.model.access import APIKeyID, Principal, Right
-from certorbit.ports.store import Store
-from certorbit.services import api_keys
+from certorbit.api.known_keys import KnownKeys, reason_of
+from certorbit.api.known_sessions import KnownSessions
+from certorbit.api.refused_attempts import RefusedAttempts
+from certorbit.errors import NotAllowed, NotSignedIn, TooManyFailures
+from certorbit.model.access import Principal, Right
+from certorbit.model.addresses import find_client, read_networks
+from certorbit.model.audit import actor_of
+from certorbit.ports.audit import acting_as, set_route
 
 ROOT_PEM_PATH = "/api/certorbit/v1/issuers/internal/root.pem"  # a root has to be fetched before it is trusted
-_KEPT = timedelta(seconds=2)  # a key revoked in another process works at most this much longer
-_MOST_KEPT = 1024  # keys in the cache; only known keys get in, so strangers can't fill it
 _HEADER = re.compile(rb"(?i:basic|bearer)[ \t]+([\x21-\x7e]{1,256})[ \t]*")
 _HOW = "Send `Authorization: Basic <api key>`, the key as it stands, or `Authorization: Bearer <api key>`."
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    principal: Principal
-    since: datetime
+class Reach(Enum):
+    """What a key for some configurations only may reach by a route."""
 
-
-class KnownKeys:
-    """Looks keys up in the store and remembers who they are for two seconds, by their digest."""
-
-    def __init__(self, *, store: Store, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._revocations = 0
-
-    async def authenticate(self, secret: str) -> Principal:
-        """Return who holds the key.
-
-        Raises:
-            NotSignedIn: it is unknown or revoked. Unreachable: the database did not answer.
-        """
-        digest = api_keys.digest_secret(secret)
-        now = self._clock.now()
-        known = self._known.get(digest)
-        if known is not None and timedelta(0) <= now - known.since <= _KEPT:
-            return known.principal
-        revocations = self._revocations
-        principal = await self._store.read(lambda tx: api_keys.authenticate(tx, secret))
-        if revocations == self._revocations:  # else what was read may be older than a revocation
-            self._known[digest] = _Known(principal, now)
-            self._known.move_to_end(digest)
-            if len(self._known) > _MOST_KEPT:
-                self._known.popitem(last=False)
-        return principal
-
-    def forget(self, key_id: APIKeyID) -> None:
-        """Forget a key that was just revoked."""
-        self._revocations += 1
-        for digest in [d for d, known in self._known.items() if known.principal.key_id == key_id]:
-            del self._known[digest]
+    PATH = "path"  # the configuration in the path; a path without one concerns all, so such a key is refused
+    OWN = "own"  # the endpoint itself keeps to the caller's configurations, or concerns none
+    EVERYWHERE = "everywhere"  # all are concerned, though the path names one
 
 
 class Authenticate:
-    """Lets a request for a path that needs a key pass only with a known one, and notes who it is."""
+    """Lets a request for a path that needs a key pass only with a known one, and notes who it is and from where.
 
-    def __init__(self, app: ASGIApp, *, known_keys: KnownKeys) -> None:
+    What the request writes is then its caller's doing (ports/audit.py).
+
+    known_sessions: None: nobody signs in here. trusted_proxies: the networks whose X-Forwarded-For is believed.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        known_keys: KnownKeys,
+        refused: RefusedAttempts,
+        known_sessions: KnownSessions | None = None,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
         self.app = app
         self._known_keys = known_keys
+        self._known_sessions = known_sessions
+        self._refused = refused
+        self._trusted = read_networks(trusted_proxies, subject="access.trusted_proxies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and needs_key(scope["method"], scope["path"]):
-            scope["state"]["principal"] = await self._known_keys.authenticate(read_secret(scope["headers"]))
+        if scope["type"] == "http":
+            address = self._address_of(scope)
+            scope["state"]["address"] = address
+            if needs_key(scope["method"], scope["path"]):
+                principal = await self._authenticate(scope, address)
+                scope["state"]["principal"] = principal
+                request_id = str(scope["state"].get("request_id", ""))
+                with acting_as(actor_of(principal, method=scope["method"], route="", request_id=request_id)):
+                    await self.app(scope, receive, send)
+                return
         await self.app(scope, receive, send)
+
+    async def _authenticate(self, scope: Scope, address: str) -> Principal:
+        try:
+            return await self._find_caller(scope, address)
+        except (NotSignedIn, NotAllowed, TooManyFailures) as error:
+            self._refused.note_failure(reason=reason_of(error), address=address)
+            raise
+
+    async def _find_caller(self, scope: Scope, address: str) -> Principal:
+        sessions = self._known_sessions
+        if sessions is not None and (secret := sessions.find_secret(scope)) is not None:
+            sessions.check_origin(scope)
+            session = await sessions.authenticate(secret, address=address)
+            scope["state"]["session"] = session
+            return session.principal(address)
+        has_header = any(name == b"authorization" for name, _ in scope["headers"])
+        if scope["path"].startswith("/auth/") and not has_header:
+            raise NotSignedIn("You are not signed in; open /auth/login, or send an API key.", subject="session")
+        return await self._known_keys.authenticate(read_secret(scope["headers"]), address=address)
+
+    def _address_of(self, scope: Scope) -> str:
+        client = scope.get("client")
+        peer = str(client[0]) if client else ""
+        if not self._trusted and ":" not in peer:  # an IPv4 address as it should be written
+            return peer
+        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return find_client(peer, forwarded, trusted=self._trusted)
 
 
 def needs_key(method: str, path: str) -> bool:
     """Return whether the request needs a key. What isn't under `/api` and needs none holds no secret."""
     if path == ROOT_PEM_PATH and method == "GET":
         return False
-    return path in {"/api", "/metrics"} or path.startswith("/api/")
+    return path in {"/api", "/metrics", "/auth/me", "/auth/logout"} or path.startswith("/api/")
 
 
 def read_secret(headers: list[tuple[bytes, bytes]]) -> str:
@@ -100,22 +117,36 @@ def read_secret(headers: list[tuple[bytes, bytes]]) -> str:
     return found[1].decode("ascii")
 
 
-def need(right: Right) -> Callable[[Request], Awaitable[Principal]]:
-    """Return the dependency that gives an endpoint its caller, and refuses one without the right.
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The dependency that gives an endpoint its caller, and refuses one who may not.
 
-    It stands on its own: a route that the middleware was not asked about refuses everybody.
+    It stands on its own: a route that the middleware was not asked about refuses everybody, and one that says nothing
+    of its reach refuses keys for some configurations only, unless its path names one of them.
     """
 
-    async def check(request: Request) -> Principal:
+    right: Right
+    reach: Reach = Reach.PATH
+
+    async def __call__(self, request: Request) -> Principal:
         principal = request.scope["state"].get("principal")
         if not isinstance(principal, Principal):
             raise NotSignedIn(f"The request has no API key. {_HOW}", subject="authorization")
-        principal.check(right)
+        set_route(getattr(request.scope.get("route"), "path", ""))
+        principal.check(self.right)
+        config = request.path_params.get("config")
+        if self.reach is Reach.EVERYWHERE or (config is None and self.reach is Reach.PATH):
+            principal.check_unlimited()
+        elif config is not None:
+            principal.check_configuration(config)
         return principal
 
-    return check
 
-
-Reader = Annotated[Principal, Depends(need(Right.READ))]
-Writer = Annotated[Principal, Depends(need(Right.WRITE))]
-Administrator = Annotated[Principal, Depends(need(Right.ADMINISTER))]
+CertificateReader = Annotated[Principal, Depends(Need(Right.READ_CERTIFICATES))]
+Reader = Annotated[Principal, Depends(Need(Right.READ))]
+ReaderOfOwn = Annotated[Principal, Depends(Need(Right.READ, Reach.OWN))]
+Writer = Annotated[Principal, Depends(Need(Right.WRITE))]
+WriterOfOwn = Annotated[Principal, Depends(Need(Right.WRITE, Reach.OWN))]
+WriterEverywhere = Annotated[Principal, Depends(Need(Right.WRITE, Reach.EVERYWHERE))]
+Auditor = Annotated[Principal, Depends(Need(Right.AUDIT))]
+Administrator = Annotated[Principal, Depends(Need(Right.ADMINISTER))]

@@ -14,7 +14,7 @@ from certorbit.api.dialects import DIALECTS, Dialect
 from certorbit.api.documentation import SECURED, Responses, answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, EntryPath, Flag, read_config
-from certorbit.errors import NotFound, Outside, TargetGone
+from certorbit.errors import CertorbitError, DeployFailed, NotFound, Outside, Refused, TargetGone, Throttled
 from certorbit.model.balancer import Listener
 from certorbit.model.entry import ConfigID, EntryID
 from certorbit.services import balancers, listeners
@@ -43,6 +43,8 @@ class BalancerRoutes:
         """Get the load balancers with their listeners and what they serve"""
         config_id = read_config(config)
         targets = self.parts.targets_of(config_id)
+        if self.parts.inventory is not None:
+            await self.parts.inventory.ensure()
         found = await self.parts.store.read(lambda tx: listeners.list_listeners(tx, config_id, targets))
         items = [_render(shown) for shown in found]
         return JSONAnswer({"total": len(items), "items": items})
@@ -134,7 +136,7 @@ class BalancerRoutes:
                 failure = error
             found = await find()
         if found is None and failure is not None:
-            raise failure
+            raise _final_word(failure) from failure
         if found is None:
             raise NotFound(_unknown(query, has_targets=bool(targets)), subject="name")
         return found
@@ -144,8 +146,8 @@ class BalancerRoutes:
         found = await self._find(config, query)
         try:
             return await self.parts.targets[found.key.target].target.look(found.key)
-        except TargetGone as error:
-            raise NotFound(error.message, subject="name") from error
+        except Outside as error:
+            raise _final_word(error) from error
 
     async def _wait(self, asked: balancers.Asked) -> None:
         """Return when 200 is true: it is so, or it goes on whatever fails now."""
@@ -200,6 +202,15 @@ def _render(shown: ShownListener) -> dict[str, Any]:
         "default_certificate": shown.default,
         "certificates": shown.certificates,
     }
+
+
+def _final_word(error: Outside) -> CertorbitError:
+    """Return what a client is told: 503 is for what may work if the same is sent again."""
+    if isinstance(error, TargetGone):
+        return NotFound(error.message, subject="name")
+    if isinstance(error, DeployFailed) and not isinstance(error, Throttled):
+        return Refused(error.message, subject="listener")
+    return error
 
 
 def _unknown(query: ListenerQuery, *, has_targets: bool) -> str:

@@ -12,7 +12,12 @@ from certorbit.model.material import PrivateKeyPEM
 
 
 def render_certificate(
-    entry: Entry, *, dialect: Dialect, key: PrivateKeyPEM | None, links: Sequence[ProviderLink] | None
+    entry: Entry,
+    *,
+    dialect: Dialect,
+    key: PrivateKeyPEM | None,
+    links: Sequence[ProviderLink] | None,
+    is_revoked: bool,
 ) -> dict[str, Any]:
     """Return the entry as the dialect's plain values, in the seed's order.
 
@@ -38,7 +43,7 @@ def render_certificate(
         "san": facts.san if facts else entry.identifiers,
         "subject": facts.subject if facts else "",
         "uploaded": format_instant(entry.uploaded),
-        "revoked": False,
+        "revoked": is_revoked,
         "crl": entry.crl if entry.side.is_ca_bundle else (),
         "cdp": facts.cdp if facts else (),
         "side": dialect.write_side(entry.side),

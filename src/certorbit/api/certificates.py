@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, download, message_answer
-from certorbit.api.authentication import Reader, Writer
+from certorbit.api.authentication import CertificateReader, Reader, Writer
 from certorbit.api.certificate_answers import render_certificate
 from certorbit.api.dialects import DIALECTS, Dialect
 from certorbit.api.documentation import SECURED, Responses, answers_file, answers_json, takes_body
@@ -37,13 +37,15 @@ from certorbit.api.site_schemas import CertificateUserList
 from certorbit.errors import BadInput
 from certorbit.model.access import Principal, Right
 from certorbit.model.commands import ChangeEntry, Generate, Upload
-from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID, ProviderLink, Side, parse_side
+from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID, ProviderLink, Side, VersionID, parse_side
 from certorbit.model.identifiers import Identifier, normalise_identifiers
+from certorbit.model.material import Material
 from certorbit.model.site import Site
-from certorbit.pki.crl import read_crls
+from certorbit.pki.crl import check_bundle_crls, read_crls
 from certorbit.pki.upload import read_upload
 from certorbit.ports.store import UnitOfWork
 from certorbit.services import certificates, export, links
+from certorbit.services.verdicts import is_revoked
 
 CopiesByEntry = Mapping[EntryUID, Sequence[ProviderLink]]
 
@@ -58,28 +60,34 @@ class CertificateRoutes:
     parts: Parts
     dialect: Dialect
 
-    async def list_certificates(self, config: ConfigPath, caller: Reader) -> Response:
+    async def list_certificates(self, config: ConfigPath, caller: CertificateReader) -> Response:
         """Get a list of the certificates of a configuration"""
-        config_id = read_config(config)
+        config_id, now = read_config(config), self.parts.clock.now()
 
-        def read(tx: UnitOfWork) -> tuple[Sequence[Entry], CopiesByEntry]:
+        def read(tx: UnitOfWork) -> tuple[Sequence[Entry], CopiesByEntry, frozenset[VersionID]]:
             entries = certificates.list_entries(tx, config_id)
-            return entries, links.list_links(tx, config_id) if self.dialect.has_links_in_lists else {}
+            copies = links.list_links(tx, config_id) if self.dialect.has_links_in_lists else {}
+            return entries, copies, tx.revocations.list_revoked(config_id, now=now)
 
-        entries, copies = await self.parts.store.read(read)
+        entries, copies, revoked = await self.parts.store.read(read)
+        if caller.has(Right.EXPORT_KEYS):
+            await self._record_export(config_id, entries, form="json")
         # In a thread: opening 10,000 keys takes longer than others should wait for their answer.
-        return await asyncio.to_thread(self._answer_list, entries, copies, caller)
+        return await asyncio.to_thread(self._answer_list, entries, copies, revoked, caller)
 
-    async def get_certificate(self, config: ConfigPath, entry_id: EntryPath, caller: Reader) -> Response:
+    async def get_certificate(self, config: ConfigPath, entry_id: EntryPath, caller: CertificateReader) -> Response:
         """Get a specific certificate of a configuration"""
-        config_id = read_config(config)
+        config_id, now = read_config(config), self.parts.clock.now()
 
-        def read(tx: UnitOfWork) -> tuple[Entry, Sequence[ProviderLink]]:
+        def read(tx: UnitOfWork) -> tuple[Entry, Sequence[ProviderLink], bool]:
             entry = certificates.get_entry(tx, config_id, EntryID(entry_id))
-            return entry, links.list_links_of(tx, entry)
+            return entry, links.list_links_of(tx, entry), is_revoked(tx, entry, now=now)
 
-        entry, copies = await self.parts.store.read(read)
-        return JSONAnswer(self._render(entry, caller=caller, shown=links.all_links(entry, copies)))
+        entry, copies, revoked = await self.parts.store.read(read)
+        if caller.has(Right.EXPORT_KEYS):
+            await self._record_export(config_id, [entry], form="json")
+        shown = links.all_links(entry, copies)
+        return JSONAnswer(self._render(entry, caller=caller, shown=shown, revoked=revoked))
 
     async def create_certificate(
         self,
@@ -152,10 +160,11 @@ class CertificateRoutes:
         users = await self.parts.store.read(read)
         return JSONAnswer({"total": len(users), "items": [{"id": site.id, "name": site.name} for site in users]})
 
-    async def get_pem(self, config: ConfigPath, entry_id: EntryPath, caller: Reader) -> Response:
+    async def get_pem(self, config: ConfigPath, entry_id: EntryPath, caller: CertificateReader) -> Response:
         """Download key, leaf and chain in one PEM file"""
         entry = await self._get_entry(config, entry_id)
         _check_may_export(entry, caller=caller)
+        await self._record_export(entry.config, [entry], form="pem")
         text = await asyncio.to_thread(export.render_pem, entry, keyring=self.parts.keyring)
         return download(text, media_type="application/x-pem-file", file_name=f"{entry.id}.pem")
 
@@ -164,19 +173,26 @@ class CertificateRoutes:
         request: Request,
         config: ConfigPath,
         entry_id: EntryPath,
-        caller: Reader,
+        caller: CertificateReader,
         x_pfx_password: Annotated[str, Header(description="Password of the store; none without it")] = "",  # noqa: ARG002 - for OpenAPI; read raw below
     ) -> Response:
         """Download key, leaf and chain as PFX (PKCS#12)"""
         password = read_password(request)
         entry = await self._get_entry(config, entry_id)
         _check_may_export(entry, caller=caller)
+        await self._record_export(entry.config, [entry], form="pfx")
         store = await asyncio.to_thread(export.render_pfx, entry, keyring=self.parts.keyring, password=password)
         return download(store, media_type="application/x-pkcs12", file_name=f"{entry.id}.pfx")
 
     async def _get_entry(self, config: str, entry_id: str) -> Entry:
         config_id = read_config(config)
         return await self.parts.store.read(lambda tx: certificates.get_entry(tx, config_id, EntryID(entry_id)))
+
+    async def _record_export(self, config: ConfigID, entries: Sequence[Entry], *, form: str) -> None:
+        """Write down that the entries' private keys leave, if there are any; before they do."""
+        leaving, now = [entry for entry in entries if export.has_key(entry)], self.parts.clock.now()
+        if leaving:
+            await self.parts.store.write(lambda tx: export.record_export(tx, config, leaving, form=form, now=now))
 
     async def _generate(
         self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side, names: Sequence[str], by: str
@@ -192,6 +208,8 @@ class CertificateRoutes:
             provider_links=_links_of(body),
         )
         now = parts.clock.now()
+        for issuer in parts.issuers_of(config)[:1]:
+            certificates.check_issuer(side, issuer.directory)
 
         def covers(identifier: Identifier) -> bool:
             return any(issuer.covers(identifier) for issuer in parts.issuers_of(config)[:1])
@@ -208,7 +226,7 @@ class CertificateRoutes:
         parts = self.parts
         material = await asyncio.to_thread(read_upload, body.cert_body, body.private_key, side=side)
         # A leaf has no CRLs of its own: its issuer's is kept once, for all (contract.md).
-        crl = await asyncio.to_thread(read_crls, body.crl) if side.is_ca_bundle else ()
+        crl = await asyncio.to_thread(_read_lists, body.crl, material) if side.is_ca_bundle else ()
         command = Upload(
             config=config,
             id=entry_id,
@@ -224,21 +242,26 @@ class CertificateRoutes:
             lambda tx: certificates.upload(tx, command, by=by, now=now, new_id=parts.new_id, keyring=parts.keyring)
         )
 
-    def _answer_list(self, entries: Sequence[Entry], copies: CopiesByEntry, caller: Principal) -> Response:
+    def _answer_list(
+        self, entries: Sequence[Entry], copies: CopiesByEntry, revoked: frozenset[VersionID], caller: Principal
+    ) -> Response:
         has_links = self.dialect.has_links_in_lists
         items = [
             self._render(
                 entry,
                 caller=caller,
                 shown=links.all_links(entry, copies.get(entry.uid, ())) if has_links else None,
+                revoked=entry.current is not None and entry.current.id in revoked,
             )
             for entry in entries
         ]
         return JSONAnswer({"total": len(items), "items": items})
 
-    def _render(self, entry: Entry, *, caller: Principal, shown: Sequence[ProviderLink] | None) -> dict[str, Any]:
+    def _render(
+        self, entry: Entry, *, caller: Principal, shown: Sequence[ProviderLink] | None, revoked: bool
+    ) -> dict[str, Any]:
         key = export.open_key(entry, keyring=self.parts.keyring) if caller.has(Right.EXPORT_KEYS) else None
-        return render_certificate(entry, dialect=self.dialect, key=key, links=shown)
+        return render_certificate(entry, dialect=self.dialect, key=key, links=shown, is_revoked=revoked)
 
 
 def add_certificate_routes(app: FastAPI, parts: Parts) -> None:
@@ -288,6 +311,13 @@ def _links_of(body: CertificateCreate) -> tuple[ProviderLink, ...]:
     return tuple(ProviderLink(link=at.link, provider=at.provider, region=at.region) for at in body.provider_links)
 
 
+def _read_lists(texts: Sequence[str], bundle: Material) -> tuple[str, ...]:
+    """Return a bundle's revocation lists, checked. Raises BadMaterial."""
+    crls = read_crls(texts)
+    check_bundle_crls(crls, bundle_pem=bundle.chain_pem)
+    return crls
+
+
 def _check_may_export(entry: Entry, *, caller: Principal) -> None:
-    if entry.current is not None and entry.current.sealed_key is not None:
+    if export.has_key(entry):
         caller.check(Right.EXPORT_KEYS)

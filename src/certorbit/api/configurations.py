@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer, format_instant
-from certorbit.api.authentication import Reader
+from certorbit.api.authentication import Reader, ReaderOfOwn
 from certorbit.api.dialects import DIALECTS
 from certorbit.api.documentation import SECURED, answers_json
 from certorbit.api.parts import Parts
@@ -22,9 +22,10 @@ class ConfigurationRoutes:
 
     parts: Parts
 
-    async def list_configurations(self, _caller: Reader) -> Response:
-        """Get the list of configurations"""
-        found = await self.parts.store.read(configurations.list_configurations)
+    async def list_configurations(self, caller: ReaderOfOwn) -> Response:
+        """Get the list of the configurations that the caller may reach"""
+        listed = await self.parts.store.read(configurations.list_configurations)
+        found = [configuration for configuration in listed if caller.may_reach(configuration.id)]
         return JSONAnswer({"total": len(found), "items": [_render(configuration) for configuration in found]})
 
     async def get_configuration(self, config: ConfigPath, _caller: Reader) -> Response:

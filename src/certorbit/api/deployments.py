@@ -9,16 +9,17 @@ from starlette.responses import Response
 
 from certorbit.api import balancer_schemas as schemas
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
-from certorbit.api.authentication import Reader, Writer
+from certorbit.api.authentication import Reader, ReaderOfOwn, Writer
 from certorbit.api.documentation import SECURED, Responses, answers_json
-from certorbit.api.operations import render_problem
+from certorbit.api.operations import reachable_configurations, render_problem
 from certorbit.api.parts import Parts
 from certorbit.api.reading import LONGEST_CONFIG, ConfigPath, EntryPath, IDPath, read_config
 from certorbit.deploying.checking import check_target, is_usable
 from certorbit.errors import NotFound
+from certorbit.model.audit import Action, AuditEvent
 from certorbit.model.balancer import ListenerKey
 from certorbit.model.deployment import Attachment, Proof, Rollout
-from certorbit.model.entry import ConfigID, EntryID
+from certorbit.model.entry import EntryID
 from certorbit.model.operation import OperationID, OperationState
 from certorbit.services import deployments, operations
 from certorbit.services.deployments import Deployment
@@ -36,7 +37,7 @@ class DeploymentRoutes:
 
     async def list_deployments(
         self,
-        _caller: Reader,
+        caller: ReaderOfOwn,
         limit: Annotated[int, Query(ge=1, le=operations.MOST_PER_PAGE)] = 100,
         cursor: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_=-]*$", max_length=400)] = None,
         config: Annotated[str | None, Query(pattern=_NO_CONTROLS, max_length=LONGEST_CONFIG)] = None,
@@ -45,14 +46,15 @@ class DeploymentRoutes:
         """Get deployments with each listener's proof, newest first, a page at a time"""
         items, next_cursor, total = await self.parts.store.read(
             lambda tx: deployments.list_deployments(
-                tx, config=None if config is None else ConfigID(config), state=state, cursor=cursor, limit=limit
+                tx, config=reachable_configurations(caller, config), state=state, cursor=cursor, limit=limit
             )
         )
         return JSONAnswer({"total": total, "items": [_render(item) for item in items], "next_cursor": next_cursor})
 
-    async def get_deployment(self, operation_id: IDPath, _caller: Reader) -> Response:
+    async def get_deployment(self, operation_id: IDPath, caller: ReaderOfOwn) -> Response:
         """Get one deployment with each listener's proof"""
         found = await self.parts.store.read(lambda tx: deployments.get_deployment(tx, OperationID(operation_id)))
+        caller.check_configuration(found.operation.config)
         return JSONAnswer(_render(found))
 
     async def list_certificate_deployments(self, config: ConfigPath, entry_id: EntryPath, _caller: Reader) -> Response:
@@ -77,8 +79,8 @@ class DeploymentRoutes:
         )
         return JSONAnswer({"operation": operation.id if operation else None}, status_code=202)
 
-    async def list_targets(self, _caller: Reader) -> Response:
-        """Get the targets of the settings"""
+    async def list_targets(self, caller: ReaderOfOwn) -> Response:
+        """Get the targets of the settings; for a key of some configurations those that are open to one of them"""
         found = await self.parts.store.read(lambda tx: tx.listeners.list())
         types = {table.name: table.type for table in self.parts.settings.targets}
         items = [
@@ -86,10 +88,11 @@ class DeploymentRoutes:
                 "name": name,
                 "type": types.get(name, ""),
                 "provider": placed.target.provider,
-                "configurations": placed.configurations,
+                "configurations": [config for config in placed.configurations if caller.may_reach(config)],
                 "listeners": sum(1 for listener in found if listener.key.target == name),
             }
             for name, placed in self.parts.targets.items()
+            if not caller.is_limited or any(map(placed.is_open_to, caller.configurations))
         ]
         return JSONAnswer({"total": len(items), "items": items})
 
@@ -99,6 +102,8 @@ class DeploymentRoutes:
         if placed is None:
             names = ", ".join(self.parts.targets) or "none"
             raise NotFound(f"There is no target {target!r} in the settings; there are: {names}.", subject="target")
+        event, now = AuditEvent(action=Action.TARGET_CHECKED, objects=(target,)), self.parts.clock.now()
+        await self.parts.store.write(lambda tx: tx.audit.add(event, now=now))
         findings = await check_target(placed.target)
         return JSONAnswer(
             {

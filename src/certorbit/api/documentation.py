@@ -16,6 +16,7 @@ _ERRORS: Mapping[int, tuple[str, type[BaseModel]]] = {
     409: ("The id is taken by something that was made from other input", ErrorBody),
     413: ("The request body is over the limit", ErrorBody),
     422: ("Validation Error: an input is not of its type", ValidationBody),
+    429: ("Too many unknown API keys came from this address; Retry-After says when to try again", ErrorBody),
     500: ("Internal Server Error: the message has a reference into the service's log", ErrorBody),
     503: ("The database or a publish is busy: try again with backoff", UnavailableBody),
 }
@@ -32,7 +33,7 @@ _FORBIDDEN = {
         }
     },
 }
-SECURED: dict[str, Any] = {"security": [{"apiKey": []}, {"bearer": []}]}
+SECURED: dict[str, Any] = {"security": [{"apiKey": []}, {"bearer": []}, {"session": []}]}
 PUBLIC: dict[str, Any] = {"security": []}
 
 
@@ -41,14 +42,14 @@ def answers_json(description: str, model: type[BaseModel] | None, *errors: int, 
     success: dict[str, Any] = {"description": description}
     if model is not None:
         success["model"] = model
-    return {status: success, **errors_of(401, *errors, 500, 503), 403: _FORBIDDEN}
+    return {status: success, **errors_of(401, *errors, 429, 500, 503), 403: _FORBIDDEN}
 
 
 def answers_file(description: str, media_type: str, *errors: int) -> Responses:
     """Return the description of a secured operation that answers with a file."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     success = {"description": description, "content": content}
-    return {200: success, **errors_of(401, *errors, 500, 503), 403: _FORBIDDEN}
+    return {200: success, **errors_of(401, *errors, 429, 500, 503), 403: _FORBIDDEN}
 
 
 def errors_of(*statuses: int) -> Responses:

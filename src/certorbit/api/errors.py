@@ -1,5 +1,6 @@
 """From errors to answers: the one table from kind to HTTP status, and the last catch of everything else."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -13,7 +14,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from certorbit.api.answers import JSONAnswer
-from certorbit.errors import CertorbitError, Kind
+from certorbit.errors import CertorbitError, Kind, TooManyFailures
+from certorbit.observe.logs import HIDDEN, hide_in_text
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,7 @@ STATUS: Mapping[Kind, int] = MappingProxyType(
         Kind.NOT_FOUND: 404,
         Kind.CONFLICT: 409,
         Kind.TOO_LARGE: 413,
+        Kind.TOO_MANY: 429,
         Kind.BROKEN: 500,
         Kind.BUSY: 503,
         Kind.OUTSIDE: 503,  # what a request itself needs from outside is the database
@@ -33,13 +36,17 @@ STATUS: Mapping[Kind, int] = MappingProxyType(
 )
 RETRY_AFTER_SECONDS = 2  # a publish, a lost race and a database fail-over are all over within seconds
 _CHALLENGE = {"www-authenticate": 'Basic realm="certorbit"'}
+_CHALLENGE_PERSON = {"www-authenticate": 'Bearer realm="certorbit"'}  # for Basic browsers would ask for a password
+# Lines of a key, without those that mark it. Digests and host names have letters of one case only.
+_BASE64 = re.compile(r"(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])[A-Za-z0-9+/]{40,}")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")  # ours are; keys of any sort are longer
 _WORDS = {404: "There is nothing at this path.", 405: "This path does not take that method; see the Allow header."}
 
 
 def answer_error(error: CertorbitError, *, reference: str) -> Response:
     """Return the error as the client sees it (contract.md, Errors). reference: the request's id in the logs."""
     status = STATUS[error.kind]
-    message = error.message if not error.hint else f"{error.message} {error.hint}"
+    message = _hide_keys(error.message if not error.hint else f"{error.message} {error.hint}")
     if error.kind is Kind.BROKEN:
         return answer_crash(reference=reference)
     if error.kind is Kind.READ_ONLY:
@@ -47,7 +54,11 @@ def answer_error(error: CertorbitError, *, reference: str) -> Response:
     if status == 503:
         body = {"code": status, "message": message, "detail": message, "data": {"message": message}}
         return JSONAnswer(body, status_code=status, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
-    headers = _CHALLENGE if error.kind is Kind.NOT_SIGNED_IN else None
+    headers = None
+    if error.kind is Kind.NOT_SIGNED_IN:
+        headers = _CHALLENGE_PERSON if error.subject == "session" else _CHALLENGE
+    if isinstance(error, TooManyFailures):
+        headers = {"retry-after": str(error.seconds)}
     return JSONAnswer({"code": status, "message": message}, status_code=status, headers=headers)
 
 
@@ -126,10 +137,22 @@ def _without_input(item: Mapping[str, object]) -> dict[str, object]:
     """Return the three fields of the contract. The others may quote the input, and that may be a private key."""
     loc = item.get("loc", ())
     return {
-        "loc": [part if isinstance(part, int) else str(part) for part in loc] if isinstance(loc, tuple | list) else [],
-        "msg": str(item.get("msg", "")),
+        "loc": [_show_place(part) for part in loc] if isinstance(loc, tuple | list) else [],
+        "msg": _hide_keys(str(item.get("msg", ""))),
         "type": str(item.get("type", "")),
     }
+
+
+def _hide_keys(message: str) -> str:
+    """Return the message without what may be a key: it may quote a request that has one in the wrong field."""
+    return _BASE64.sub(HIDDEN, hide_in_text(message))
+
+
+def _show_place(part: object) -> str | int:
+    """Return a part of `loc`. The name of a field that nobody knows is the client's text: shown if it may be a name."""
+    if isinstance(part, int):
+        return part
+    return str(part) if _FIELD_NAME.fullmatch(str(part)) else HIDDEN
 
 
 def _allowed_methods(app: FastAPI, scope: Scope) -> list[str]:

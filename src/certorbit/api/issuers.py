@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer, download
-from certorbit.api.authentication import ROOT_PEM_PATH, Reader
+from certorbit.api.authentication import ROOT_PEM_PATH, ReaderOfOwn
 from certorbit.api.documentation import PUBLIC, SECURED, answers_json, errors_of
 from certorbit.api.parts import Parts
 from certorbit.errors import NotFound
@@ -22,8 +22,9 @@ class IssuerRoutes:
 
     parts: Parts
 
-    async def list_issuers(self, _caller: Reader) -> Response:
+    async def list_issuers(self, caller: ReaderOfOwn) -> Response:
         """Get the issuers in order of preference: the first one issues"""
+        own = {issuer.name for config in caller.configurations for issuer in self.parts.issuers_of(config)}
         items = [
             {
                 "name": issuer.name,
@@ -32,6 +33,7 @@ class IssuerRoutes:
                 "can_issue_wildcards": issuer.can_issue_wildcards,
             }
             for issuer in self.parts.issuers
+            if not caller.is_limited or issuer.name in own
         ]
         return JSONAnswer({"total": len(items), "items": items, "next_cursor": None})
 

@@ -10,8 +10,11 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from certorbit.api.maintenance import PATH as MAINTENANCE_PATH
+from certorbit.api.maintenance import MaintenanceSwitch
 from certorbit.errors import ReadOnly, TooLarge
 from certorbit.model.access import Principal
+from certorbit.model.client_certificate import ClientCertificate
 from certorbit.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -24,6 +27,7 @@ MAINTENANCE_TEXT = (
 _METHODS = WRITES | {"GET", "HEAD", "OPTIONS"}
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _NO_ROUTE = "(none)"
+_LONGEST_CLIENT = 200  # characters of a client certificate's names in a log line; its CA wrote them
 _SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -113,20 +117,36 @@ class Observe:
             status=status,
             milliseconds=round(seconds * 1000, 1),
             key_id=principal.key_id if isinstance(principal, Principal) else "",
+            **_describe_client(scope["state"].get("client_certificate")),
         )
+
+
+def _describe_client(certificate: object) -> dict[str, object]:
+    """Return the log's fields of a client's certificate; none if it showed none."""
+    if not isinstance(certificate, ClientCertificate):
+        return {}
+    return {
+        "client_subject": certificate.subject[:_LONGEST_CLIENT],
+        "client_san": ", ".join(certificate.san)[:_LONGEST_CLIENT],
+        "client_fingerprint": certificate.fingerprint,
+    }
 
 
 class SecureHeaders:
     """Adds the headers that keep answers out of caches, frames and guesses; an answer's own values win."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, hsts_seconds: int) -> None:
+        """hsts_seconds: how long browsers may use HTTPS alone (RFC 6797); 0: no word of it."""
         self.app = app
+        self._headers = dict(_SECURITY_HEADERS)
+        if hsts_seconds:
+            self._headers["strict-transport-security"] = f"max-age={hsts_seconds}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -134,15 +154,17 @@ class SecureHeaders:
 
 
 class Maintenance:
-    """In maintenance mode nothing is written."""
+    """In maintenance mode nothing is written; only the switch itself can be used, and people can sign out."""
 
-    def __init__(self, app: ASGIApp, *, on: bool) -> None:
+    def __init__(self, app: ASGIApp, *, switch: MaintenanceSwitch) -> None:
         self.app = app
-        self._on = on
+        self._switch = switch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._on and scope["type"] == "http" and scope["method"] in WRITES:
-            raise ReadOnly(MAINTENANCE_TEXT)
+        if scope["type"] == "http" and scope["method"] in WRITES:
+            is_open = (scope["method"], scope["path"]) in {("POST", MAINTENANCE_PATH), ("POST", "/auth/logout")}
+            if not is_open and await self._switch.is_on():
+                raise ReadOnly(MAINTENANCE_TEXT)
         await self.app(scope, receive, send)
 
 

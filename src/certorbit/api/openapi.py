@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 
 import certorbit
 from certorbit.api import publish, renewal_schemas, schemas, site_schemas
-from certorbit.api.authentication import Reader
+from certorbit.api.authentication import ReaderOfOwn
 from certorbit.api.dialects import DIALECTS
 from certorbit.api.docs_page import render_docs
 
@@ -28,12 +28,21 @@ _SECURITY_SCHEMES = {
         "scheme": "basic",
         "description": "`Authorization: Basic <api key>`: the key as it stands, not base64 of user:password",
     },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-certorbit-session",
+        "description": "A person's session, from `/auth/login`; changes need an `Origin` of this service's own",
+    },
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer <api key>`"},
 }
 # Referred to by hand-written descriptions (documentation.py), so the framework doesn't find them by itself.
 _REFERRED = (
     schemas.CertificateCreate,
     schemas.APIKeyCreate,
+    schemas.APIKeyChange,
+    schemas.APIKeyRotation,
+    schemas.MaintenanceChange,
     schemas.ErrorBody,
     schemas.MessageBody,
     renewal_schemas.RenewalRequest,
@@ -92,7 +101,7 @@ class _Made:
 
 
 def _serve(document: _Made) -> Callable[..., Any]:
-    async def get_dialect_document(_caller: Reader) -> Response:
+    async def get_dialect_document(_caller: ReaderOfOwn) -> Response:
         return await document.answer()
 
     return get_dialect_document

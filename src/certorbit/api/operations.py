@@ -8,12 +8,14 @@ from starlette.responses import Response
 
 from certorbit.api import renewal_schemas, schemas
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
-from certorbit.api.authentication import Reader, Writer
+from certorbit.api.authentication import ReaderOfOwn, WriterOfOwn
 from certorbit.api.documentation import SECURED, answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import LONGEST_CONFIG, IDPath
+from certorbit.model.access import Principal
 from certorbit.model.entry import ENTRY_ID_PATTERN, ConfigID, EntryID
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem, Step
+from certorbit.ports.store import UnitOfWork
 from certorbit.services import operations, renewals
 
 PREFIX = "/api/certorbit/v1"
@@ -28,7 +30,7 @@ class OperationRoutes:
 
     async def list_operations(
         self,
-        _caller: Reader,
+        caller: ReaderOfOwn,
         limit: Annotated[int, Query(ge=1, le=operations.MOST_PER_PAGE)] = 100,
         cursor: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_=-]*$", max_length=400)] = None,
         config: Annotated[str | None, Query(pattern=_NO_CONTROLS, max_length=LONGEST_CONFIG)] = None,
@@ -39,7 +41,7 @@ class OperationRoutes:
         items, next_cursor, total = await self.parts.store.read(
             lambda tx: operations.list_operations(
                 tx,
-                config=None if config is None else ConfigID(config),
+                config=reachable_configurations(caller, config),
                 entry=None if entry is None else EntryID(entry),
                 state=state,
                 cursor=cursor,
@@ -54,26 +56,31 @@ class OperationRoutes:
             }
         )
 
-    async def get_operation(self, operation_id: IDPath, _caller: Reader) -> Response:
+    async def get_operation(self, operation_id: IDPath, caller: ReaderOfOwn) -> Response:
         """Get one operation with its steps"""
-        operation = await self.parts.store.read(lambda tx: operations.get_operation(tx, OperationID(operation_id)))
+        operation = await self.parts.store.read(lambda tx: _get_reachable(tx, operation_id, caller))
         steps = await self.parts.steps.list_steps(operation.id, attempts=operation.attempt)
         return JSONAnswer({**render_operation(operation), "steps": [_render_step(step) for step in steps]})
 
-    async def retry_operation(self, operation_id: IDPath, _caller: Writer) -> Response:
+    async def retry_operation(self, operation_id: IDPath, caller: WriterOfOwn) -> Response:
         """Start the next attempt of an operation that waits now"""
         now = self.parts.clock.now()
-        operation = await self.parts.store.write(
-            lambda tx: renewals.retry_operation(tx, OperationID(operation_id), now=now)
-        )
+
+        def retry(tx: UnitOfWork) -> Operation:
+            return renewals.retry_operation(tx, _get_reachable(tx, operation_id, caller).id, now=now)
+
+        operation = await self.parts.store.write(retry)
         return JSONAnswer({"operation": operation.id}, status_code=202)
 
-    async def cancel_operation(self, operation_id: IDPath, caller: Writer) -> Response:
+    async def cancel_operation(self, operation_id: IDPath, caller: WriterOfOwn) -> Response:
         """Give an unfinished operation up; a first issuance takes its certificate's entry with it"""
         now = self.parts.clock.now()
-        cancelled = await self.parts.store.write(
-            lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), by=caller.name, now=now)
-        )
+
+        def cancel(tx: UnitOfWork) -> renewals.Cancelled:
+            operation = _get_reachable(tx, operation_id, caller)
+            return renewals.cancel_operation(tx, operation.id, by=caller.name, now=now)
+
+        cancelled = await self.parts.store.write(cancel)
         operation = cancelled.operation
         rest = (
             f"there is no certificate {operation.entry_id!r} any more."
@@ -89,6 +96,25 @@ class OperationRoutes:
                 "message": f"The operation is cancelled; {rest}",
             }
         )
+
+
+def reachable_configurations(caller: Principal, asked: str | None) -> ConfigID | frozenset[ConfigID] | None:
+    """Return the configurations whose operations a list shows: the one that is asked for, else all that may be seen.
+
+    Raises:
+        NotAllowed: the one that is asked for may not be seen.
+    """
+    if asked is None:
+        return caller.configurations or None
+    caller.check_configuration(asked)
+    return ConfigID(asked)
+
+
+def _get_reachable(tx: UnitOfWork, operation_id: str, caller: Principal) -> Operation:
+    """Return the operation. Raises NotFound, NotAllowed: it is of a configuration that the caller may not reach."""
+    operation = operations.get_operation(tx, OperationID(operation_id))
+    caller.check_configuration(operation.config)
+    return operation
 
 
 def render_operation(operation: Operation) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from certorbit.observe.metrics import Metrics
 from certorbit.ports.authority import AuthorityDoor
 from certorbit.ports.bucket import BundlePublisher
 from certorbit.ports.engine import OperationWatch, StepReader
+from certorbit.ports.identity import IdentityProvider
 from certorbit.ports.inventory import ListenerInventory
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
@@ -26,7 +27,7 @@ class Parts:
     authority: the built-in CA's public side; None where there is no built-in CA.
     targets: by name, in the order of the settings. inventory: None where there are no targets.
     check_ready: raises a CertorbitError whose message says why the service can't serve now.
-    publisher: publishes edge bundles; None: nobody does.
+    publisher: publishes edge bundles; None: nobody does. identity: whom people sign in with; None: nobody signs in.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class Parts:
     targets: Mapping[str, PlacedTarget] = field(default_factory=dict)
     inventory: ListenerInventory | None = None
     publisher: BundlePublisher | None = None
+    identity: IdentityProvider | None = None
 
     def issuers_of(self, config: str) -> Sequence[Issuer]:
         """Return the issuers of a configuration in order of preference."""

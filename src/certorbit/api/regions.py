@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, message_answer
-from certorbit.api.authentication import Reader, Writer
+from certorbit.api.authentication import Reader, WriterEverywhere
 from certorbit.api.dialects import DIALECTS, Dialect
 from certorbit.api.documentation import SECURED, answers_json, takes_body
 from certorbit.api.parts import Parts
@@ -32,12 +32,14 @@ class RegionRoutes:
         found = await self.parts.store.read(lambda tx: regions.list_regions(tx, config_id, rules=rules))
         return JSONAnswer({"city_codes": rules.city_codes, "lbs": [_render(balancer) for balancer in found]})
 
-    async def change_regions(self, request: Request, config: ConfigPath, _caller: Writer) -> Response:
+    # Everywhere: the regions are those of the load balancers, which all configurations share.
+    async def change_regions(self, request: Request, config: ConfigPath, _caller: WriterEverywhere) -> Response:
         """Choose datacenters for the load balancers named; what isn't named of theirs becomes automatic"""
         config_id, rules = read_config(config), self.parts.settings.regions
         body = await read_body(request, RegionsChange)
         wanted = [(balancer.id, balancer.regions or {}) for balancer in body.lbs]
-        await self.parts.store.write(lambda tx: regions.change_regions(tx, config_id, wanted, rules=rules))
+        now = self.parts.clock.now()
+        await self.parts.store.write(lambda tx: regions.change_regions(tx, config_id, wanted, rules=rules, now=now))
         return message_answer(self.dialect.update_message)
 
 

@@ -6,7 +6,7 @@ our own output at run time costs more than all the rest of a list.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from certorbit.model.access import Role
 
@@ -152,14 +152,49 @@ class ValidationBody(BaseModel):
     detail: list[ValidationItem]
 
 
+_Configurations = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PLAIN)]],
+    Field(max_length=50, description="Those that the key is for; none: all, and what belongs to no single one"),
+]
+_Addresses = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PLAIN)]],
+    Field(max_length=50, description="Networks in CIDR form that it may be used from; none: any"),
+]
+_EndsAt = Annotated[AwareDatetime | None, Field(strict=False, description="When it ends; null: never")]
+
+
 class APIKeyCreate(BaseModel):
     """The body of POST to API keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]
-    role: Annotated[Role, Field(strict=False)] = Role.READ_ONLY
+    role: Annotated[Role, Field(strict=False)] = Role.VIEWER
     may_export_keys: bool = False
+    configurations: _Configurations = []
+    allowed_addresses: _Addresses = []
+    expires_at: _EndsAt = None
+
+
+class APIKeyChange(BaseModel):
+    """The body of PATCH to an API key: the fields that are to change."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)] = ""
+    role: Annotated[Role, Field(strict=False)] = Role.VIEWER
+    may_export_keys: bool = False
+    configurations: _Configurations = []
+    allowed_addresses: _Addresses = []
+    expires_at: _EndsAt = None
+
+
+class APIKeyRotation(BaseModel):
+    """The body of POST to an API key's rotation; it may be left out."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    overlap_hours: Annotated[int, Field(ge=0, le=720, description="How long the secret before still works")] = 24
 
 
 class APIKeyBody(BaseModel):
@@ -170,12 +205,19 @@ class APIKeyBody(BaseModel):
     prefix: str
     role: Role
     may_export_keys: bool
+    configurations: list[str]
+    allowed_addresses: list[str]
     created_at: str
+    expires_at: str | None
     revoked_at: str | None
+    rotated_at: str | None
+    previous_ends_at: str | None = Field(description="Until when the secret before the last rotation works")
+    last_used_at: str | None = Field(description="To the minute")
+    last_used_from: str
 
 
 class NewAPIKeyBody(APIKeyBody):
-    """The answer to a POST: the only time that the key is shown."""
+    """The answer that creates or rotates a key: the only time that its secret is shown."""
 
     key: str
 
@@ -186,6 +228,23 @@ class APIKeyList(BaseModel):
     total: int
     items: list[APIKeyBody]
     next_cursor: str | None
+
+
+class MaintenanceChange(BaseModel):
+    """The body of POST to the maintenance mode."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    on: bool = Field(description="Whether every write is refused from now on")
+
+
+class MaintenanceBody(BaseModel):
+    """The maintenance mode."""
+
+    on: bool
+    is_forced: bool = Field(description="The setting keeps it on, whatever was switched here")
+    since: str | None = Field(description="When it was switched last; null: never")
+    by: str = Field(description="By the key of this name")
 
 
 class IssuerBody(BaseModel):

@@ -77,7 +77,13 @@ class SiteRoutes:
         fields = _fields_of(body, given=_given(body))
         await self.parts.store.write(
             lambda tx: sites.change(
-                tx, config_id, SiteID(site_id), lambda site: replace(site, **fields), by=caller.name, now=now
+                tx,
+                config_id,
+                SiteID(site_id),
+                lambda site: replace(site, **fields),
+                by=caller.name,
+                now=now,
+                new_id=self.parts.new_id,
             )
         )
         return message_answer(self.dialect.update_message)
@@ -85,14 +91,18 @@ class SiteRoutes:
     async def delete_server_group(self, config: ConfigPath, site_id: SitePath, caller: Writer) -> Response:
         """Delete a server group from the specified configuration"""
         config_id, now = read_config(config), self.parts.clock.now()
-        await self.parts.store.write(lambda tx: sites.delete(tx, config_id, SiteID(site_id), by=caller.name, now=now))
+        new_id = self.parts.new_id
+        await self.parts.store.write(
+            lambda tx: sites.delete(tx, config_id, SiteID(site_id), by=caller.name, now=now, new_id=new_id)
+        )
         return message_answer(self.dialect.delete_message)
 
     async def _create(self, config: str, site_id: str, *, body: ServerGroupCreate, by: str) -> Response:
         config_id, now = read_config(config), self.parts.clock.now()
         fields = _fields_of(body, given=set(ServerGroupCreate.model_fields))
         site = Site(config=config_id, id=SiteID(site_id), **fields)
-        await self.parts.store.write(lambda tx: sites.create(tx, site, by=by, now=now))
+        new_id = self.parts.new_id
+        await self.parts.store.write(lambda tx: sites.create(tx, site, by=by, now=now, new_id=new_id))
         return message_answer(CREATED, status=201)
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer
-from certorbit.api.authentication import Reader
+from certorbit.api.authentication import ReaderOfOwn
 from certorbit.api.certificate_answers import render_extracted
 from certorbit.api.dialects import DIALECTS
 from certorbit.api.documentation import SECURED, answers_json
@@ -57,7 +57,7 @@ class ToolRoutes:
 
     # The right to read is enough. The key that the answer shows is not one of ours: whoever asks has the file and its
     # password, and could open it without us. Nothing is stored, so there is nothing to write either.
-    async def extract_pfx(self, request: Request, _caller: Reader) -> Response:
+    async def extract_pfx(self, request: Request, _caller: ReaderOfOwn) -> Response:
         """Get private key and certificates out of a PKCS#12 file"""
         form = await _read_form(request)
         try:

@@ -18,6 +18,7 @@ from certorbit.workflows.engine import Engine
 from certorbit.workflows.inventory import Inventory
 from certorbit.workflows.proof import Prover
 from certorbit.workflows.rollout import Roller
+from certorbit.workflows.turns import ScopeTurns
 from certorbit.workflows.watch import Watch
 
 
@@ -57,6 +58,7 @@ def join_deployment(
 ) -> Inventory:
     """Define the deployment workflow, and return the look at what listeners hold and serve."""
     prover = Prover(prober=TLSProber(), clock=CLOCK, chance=CHANCE)
+    turns = ScopeTurns(store=store, clock=CLOCK, chance=CHANCE, is_alone=settings.is_sqlite)
     deployment = Deployment(
         store=store,
         targets=targets.by_name,
@@ -67,7 +69,7 @@ def join_deployment(
             clock=CLOCK,
             chance=CHANCE,
             tries=settings.deployment.tries,
-            is_alone=settings.is_sqlite,
+            turns=turns,
         ),
         clock=CLOCK,
         chance=CHANCE,
@@ -80,6 +82,7 @@ def join_deployment(
         store=store,
         targets=targets.by_name,
         prover=prover,
+        turns=turns,
         clock=CLOCK,
         chance=CHANCE,
         every=timedelta(minutes=settings.deployment.look_minutes),

@@ -7,17 +7,22 @@ from datetime import datetime
 from functools import partial
 
 from certorbit.api.parts import Parts
+from certorbit.app.auditing import make_audit_retention, start_sealing
 from certorbit.app.deploying import join_deployment, make_stored_targets
 from certorbit.app.ground import CHANCE, CLOCK, new_id
 from certorbit.app.issuing import make_authority, make_issuers, register_issuance
+from certorbit.app.keyring import make_keyring, make_rewrapping
+from certorbit.app.revoking import make_revocation_looks
+from certorbit.app.signing_in import make_identity_provider
 from certorbit.errors import Refused
 from certorbit.internal_ca.authority import InternalAuthority
-from certorbit.keys.check import open_keyring
+from certorbit.model.audit import Action
 from certorbit.model.entry import Entry
 from certorbit.model.operation import Operation, OperationKind
 from certorbit.model.renewal import rules_from
 from certorbit.observe.metrics import Metrics
 from certorbit.pki.selfsigned import make_placeholder
+from certorbit.ports.identity import IdentityProvider
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store, UnitOfWork
@@ -53,6 +58,8 @@ class Service:
     targets: Targets
     inventory: Inventory
     periodic: Sequence[Periodic]
+    metrics: Metrics
+    identity: IdentityProvider | None
     first_key: str | None
 
     def parts(self) -> Parts:
@@ -68,9 +75,10 @@ class Service:
             issuers=self.issuers,
             authority=self.authority,
             check_ready=self.check_ready,
-            metrics=Metrics(),
+            metrics=self.metrics,
             targets=self.targets.by_name,
             inventory=self.inventory,
+            identity=self.identity,
             publisher=Publisher(
                 settings=self.settings.publish,
                 store=self.store,
@@ -121,20 +129,13 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
     _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
+        start_sealing(store, stack=stack)
         turns = Turns()
         if settings.is_sqlite:
             turns.watch(store.engine)
-        keyring = await open_keyring(settings, store=store)
-        engine = Engine(
-            database_url=settings.url,
-            clock=CLOCK,
-            chance=CHANCE,
-            max_in_flight=settings.acme_max_in_flight * PREFETCH,
-            deployments_in_flight=settings.deployment.in_flight,
-            heartbeat_seconds=settings.worker.heartbeat_seconds,
-            ttl_seconds=settings.worker.ttl_seconds,
-            adopt=turns.watch if settings.is_sqlite else leave_alone,
-        )
+        keeper = await make_keyring(settings, store=store, stack=stack)
+        keyring = keeper.keyring
+        engine = _make_workflow_engine(settings, turns)
         stack.callback(engine.close)
         engine.prepare()
         store.connect_enqueue(engine.enqueue)
@@ -150,6 +151,10 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
         targets = make_stored_targets(settings, store=store, keyring=keyring)
         stack.push_async_callback(targets.close)
         inventory = join_deployment(engine, settings, store=store, keyring=keyring, targets=targets, watch=watch)
+        metrics = Metrics()
+        identity = make_identity_provider(settings)
+        if identity is not None:
+            stack.push_async_callback(identity.close)
         yield Service(
             settings=settings,
             store=store,
@@ -160,9 +165,29 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
             authority=authority,
             targets=targets,
             inventory=inventory,
-            periodic=_make_periodic(settings, store=store, engine=engine, issuers=issuers, inventory=inventory),
+            periodic=(
+                *_make_periodic(settings, store=store, engine=engine, issuers=issuers, inventory=inventory),
+                make_rewrapping(keeper, store=store),
+                make_audit_retention(settings, store=store),
+                *make_revocation_looks(settings, store=store, issuers=issuers, authority=authority, metrics=metrics),
+            ),
+            metrics=metrics,
+            identity=identity,
             first_key=await _ensure_first_rows(settings, store=store, keyring=keyring),
         )
+
+
+def _make_workflow_engine(settings: Settings, turns: Turns) -> Engine:
+    return Engine(
+        database_url=settings.url,
+        clock=CLOCK,
+        chance=CHANCE,
+        max_in_flight=settings.acme_max_in_flight * PREFETCH,
+        deployments_in_flight=settings.deployment.in_flight,
+        heartbeat_seconds=settings.worker.heartbeat_seconds,
+        ttl_seconds=settings.worker.ttl_seconds,
+        adopt=turns.watch if settings.is_sqlite else leave_alone,
+    )
 
 
 def _make_data_dir(settings: Settings) -> None:
@@ -177,7 +202,9 @@ def _make_data_dir(settings: Settings) -> None:
 
 def start_renewal(tx: UnitOfWork, entry: Entry, kind: OperationKind, issuer: str, now: datetime) -> Operation:
     """Join the sweep with the use-case (`workflows.renewal.Start`)."""
-    return renewals.start_operation(tx, entry, kind, issuer=issuer, now=now, new_id=new_id)
+    operation = renewals.start_operation(tx, entry, kind, issuer=issuer, now=now, new_id=new_id)
+    renewals.record_started(tx, Action.RENEWAL_STARTED, operation, now=now)
+    return operation
 
 
 def _make_periodic(

@@ -1,4 +1,4 @@
-"""`certorbit`: serve, worker, api-keys, version, and the operator's commands (operator.py, targets.py, deployments.py).
+"""`certorbit`: serve, worker, version; access.py, operator.py, targets.py and deployments.py have the other commands.
 
 The service itself is imported only by the commands that are one: it takes two seconds, and the others need none of it.
 """
@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 
 import certorbit
+from certorbit.cli.access import add_access_commands
+from certorbit.cli.audit import add_audit_commands
+from certorbit.cli.backup import add_backup_commands
 from certorbit.cli.deployments import add_deployment_commands
 from certorbit.cli.failing import clear_errors
+from certorbit.cli.keyring import add_keyring_commands
 from certorbit.cli.operator import add_operator_commands
+from certorbit.cli.server_trust import TRUST, ServerTrust
 from certorbit.cli.targets import add_target_commands
-from certorbit.model.access import Role
 from certorbit.settings import Settings
 
 app = typer.Typer(
@@ -22,11 +26,37 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys = typer.Typer(help="API keys: create and list them beside a running service.", no_args_is_help=True)
-app.add_typer(keys, name="api-keys")
+add_access_commands(app)
+add_audit_commands(app)
 add_operator_commands(app)
 add_target_commands(app)
 add_deployment_commands(app)
+add_keyring_commands(app)
+add_backup_commands(app)
+
+
+@app.callback()
+def trust_service(
+    ca_file: Annotated[
+        str,
+        typer.Option(
+            "--ca-file", envvar="CERTORBIT_CA_FILE", help="PEM file with the CA of the service's HTTPS certificate"
+        ),
+    ] = "",
+    fingerprint: Annotated[
+        str,
+        typer.Option(
+            "--fingerprint",
+            envvar="CERTORBIT_FINGERPRINT",
+            help="sha256:… of the service's HTTPS certificate, as its start prints it; no CA is needed then",
+        ),
+    ] = "",
+) -> None:
+    """Self-hosted certificate lifecycle service.
+
+    The options here are for commands that talk to a running service by https, and come before the command.
+    """
+    TRUST.set(ServerTrust(ca_file=ca_file, fingerprint=fingerprint))
 
 
 @app.command()
@@ -60,28 +90,3 @@ def worker() -> None:
 def version() -> None:
     """Print the version."""
     print(certorbit.__version__)
-
-
-@keys.command("create")
-def create_key(
-    name: Annotated[str, typer.Option(help="What the key is for")],
-    role: Annotated[Role, typer.Option(help="What it may do")] = Role.READ_ONLY,
-    export_keys: Annotated[bool, typer.Option("--export-keys", help="It may also read private keys")] = False,
-) -> None:
-    """Create an API key and print it; it can't be shown again."""
-    with clear_errors():
-        from certorbit.cli.running import create_api_key  # noqa: PLC0415 - see above
-
-        print(create_api_key(Settings(), name=name, role=role, may_export_keys=export_keys))
-
-
-@keys.command("list")
-def list_keys() -> None:
-    """List the API keys: id, prefix, role, right to export keys, name."""
-    with clear_errors():
-        from certorbit.cli.running import list_api_keys  # noqa: PLC0415 - see above
-
-        for key in list_api_keys(Settings()):
-            state = "revoked" if key.revoked_at else "active"
-            export = "exports-keys" if key.may_export_keys else "no-key-export"
-            print(f"{key.id}  {key.prefix}…  {key.role:<9}  {export:<13}  {state:<7}  {key.name}")

@@ -2,13 +2,17 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
+from certorbit.cli.server_trust import TRUST, ServerTrust
 from certorbit.errors import BadInput, Refused, Unreachable
 
 NATIVE = "/api/certorbit/v1"
@@ -16,6 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 # The service answers a revocation, its slowest request, within 25 seconds (services/revocation.py).
 TIMEOUT_SECONDS = 60.0
 Body = dict[str, object] | list[dict[str, str]] | None
+MOST_LINE_BYTES = 16 * 1024 * 1024  # of a record of the audit trail
 MOST_ANSWER_BYTES = 64 * 1024 * 1024  # a forecast of 10,000 renewals of 100 names is half of it
 
 
@@ -28,10 +33,11 @@ class _NoRedirect(HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """url: the service's, without a path. api_key: sent as it stands."""
+    """url: the service's, without a path. api_key: sent as it stands. trust: for https, who the service has to be."""
 
     url: str
     api_key: str = field(repr=False)
+    trust: ServerTrust = field(default_factory=ServerTrust)
 
     def __post_init__(self) -> None:
         try:
@@ -75,6 +81,14 @@ class Remote:
         if answer:
             self._read(answer)
 
+    def lines(self, *path: str, query: dict[str, object] | None = None) -> Iterator[bytes]:
+        """Yield the lines of an answer of the native API, however long it is. Errors: see `call`."""
+        with self._open(self._request("GET", path, body=None, query=query, prefix=NATIVE), TIMEOUT_SECONDS) as answer:
+            while line := answer.readline(MOST_LINE_BYTES + 1):
+                if len(line) > MOST_LINE_BYTES or not line.endswith(b"\n"):
+                    raise Unreachable(f"The answer of {self.url} is cut off.", subject=self.url, phase="read")
+                yield line
+
     def _ask(
         self,
         method: str,
@@ -85,33 +99,40 @@ class Remote:
         prefix: str,
         seconds: float,
     ) -> bytes:
+        with self._open(self._request(method, path, body=body, query=query, prefix=prefix), seconds) as response:
+            answer: bytes = response.read(MOST_ANSWER_BYTES + 1)
+        if len(answer) > MOST_ANSWER_BYTES:
+            raise Unreachable(f"{self.url} answers with too much.", subject=self.url, phase="read")
+        return answer
+
+    def _request(
+        self, method: str, path: tuple[str, ...], *, body: Body, query: dict[str, object] | None, prefix: str
+    ) -> Request:
         address = self.url.rstrip("/") + prefix + "".join(f"/{quote(part, safe='')}" for part in path)
         if query:
             address += "?" + urlencode(query)
         request = Request(address, method=method, data=None if body is None else json.dumps(body).encode())  # noqa: S310 - the scheme is checked above
         request.add_header("Authorization", f"Basic {self.api_key}")
         request.add_header("Content-Type", "application/json")
-        return self._send(request, seconds=seconds)
+        return request
 
-    def _send(self, request: Request, *, seconds: float) -> bytes:
-        opener: OpenerDirector = build_opener(_NoRedirect)
+    @contextmanager
+    def _open(self, request: Request, seconds: float) -> Iterator[Any]:
+        """Give the answer to be read; what goes wrong with that is translated, too."""
+        opener: OpenerDirector = build_opener(_NoRedirect, self.trust.handler())
         try:
             with opener.open(request, timeout=seconds) as response:
-                answer: bytes = response.read(MOST_ANSWER_BYTES + 1)
+                yield response
         except HTTPError as error:
             with error:
                 raise Refused(_said(error.code, error.read(MOST_ANSWER_BYTES), self.url)) from None
         except (URLError, HTTPException, TimeoutError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(
-                f"{self.url} can't be reached: {reason}. Is the service running there? --url or CERTORBIT_URL names"
-                " another address.",
+                f"{self.url} can't be reached: {reason}. {_advise(reason)}",
                 subject=self.url,
                 phase="connect",
             ) from error
-        if len(answer) > MOST_ANSWER_BYTES:
-            raise Unreachable(f"{self.url} answers with too much.", subject=self.url, phase="read")
-        return answer
 
     def _read(self, answer: bytes) -> Any:
         try:
@@ -122,9 +143,15 @@ class Remote:
             ) from None
 
 
+def _advise(reason: object) -> str:
+    if isinstance(reason, SSLCertVerificationError):
+        return "--ca-file names the CA that its certificate is from, --fingerprint a certificate (docs/tls.md)."
+    return "Is the service running there? --url or CERTORBIT_URL names another address."
+
+
 def service_at(url: str) -> Remote:
     """Return the service. Its key comes from the environment alone: options show in lists of processes."""
-    return Remote(url, os.environ.get("CERTORBIT_API_KEY", "").strip())
+    return Remote(url, os.environ.get("CERTORBIT_API_KEY", "").strip(), TRUST.get())
 
 
 def _said(status: int, body: bytes, url: str) -> str:

@@ -1,42 +1,40 @@
-"""What the commands do: run a server, run a worker, look after API keys, check targets."""
+"""What the commands do: run a server, run a worker, check targets."""
 
 import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import structlog
-import uvicorn
 import uvloop
 
 from certorbit.api.app import make_app
 from certorbit.api.challenges import make_challenge_app
-from certorbit.app import CLOCK, Service, new_id, open_service, open_store, open_targets
+from certorbit.app import (
+    Service,
+    make_service_tls,
+    open_service,
+    open_targets,
+    watch_certificate,
+)
+from certorbit.cli.memory import forbid_memory_dumps
+from certorbit.cli.serving import Server, listen, url_of
 from certorbit.deploying.checking import check_target
-from certorbit.errors import NotFound, Refused
-from certorbit.model.access import APIKey, Role
+from certorbit.errors import NotFound
 from certorbit.observe.logs import set_up_logs
 from certorbit.ports.target import Finding
-from certorbit.services import api_keys
 from certorbit.settings import Settings, split_listen
+from certorbit.workflows.periodic import Periodic
+from certorbit.workflows.service_tls import Served
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 DRAIN_SECONDS = 10.0  # how long a stopping worker lets steps end; what is cut off goes on at the next start
 GARBAGE_THRESHOLD = 10_000  # new objects between two looks at the youngest; Python's 700 is for small programs
-GRACE_SECONDS = 5  # how long open requests may go on; a POST that is cut off is safe to repeat
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: one of ours stops all servers of the process."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_server(settings: Settings, *, host: str, port: int, with_worker: bool) -> None:
@@ -45,6 +43,7 @@ def run_server(settings: Settings, *, host: str, port: int, with_worker: bool) -
     Raises:
         CertorbitError: what keeps the service from starting.
     """
+    forbid_memory_dumps()
     _run(settings, _serve(settings, host=host, port=port, with_worker=with_worker))
 
 
@@ -54,39 +53,8 @@ def run_worker(settings: Settings) -> None:
     Raises:
         CertorbitError: what keeps the worker from starting.
     """
+    forbid_memory_dumps()
     _run(settings, _work(settings))
-
-
-def create_api_key(settings: Settings, *, name: str, role: Role, may_export_keys: bool) -> str:
-    """Store a new API key's hash and return the key."""
-    secret = api_keys.new_secret()
-
-    async def create() -> None:
-        async with open_store(settings) as store:
-            await store.write(
-                lambda tx: api_keys.create_key(
-                    tx,
-                    name=name,
-                    role=role,
-                    may_export_keys=may_export_keys,
-                    now=CLOCK.now(),
-                    new_id=new_id,
-                    secret=secret,
-                )
-            )
-
-    _run(settings, create())
-    return secret
-
-
-def list_api_keys(settings: Settings) -> Sequence[APIKey]:
-    """Return the records of all API keys."""
-
-    async def read() -> Sequence[APIKey]:
-        async with open_store(settings) as store:
-            return await store.read(api_keys.list_keys)
-
-    return _run(settings, read())
 
 
 def check_targets(settings: Settings, names: Sequence[str]) -> Mapping[str, Sequence[Finding]]:
@@ -116,28 +84,56 @@ def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
 async def _serve(settings: Settings, *, host: str, port: int, with_worker: bool) -> None:
     with ExitStack() as stack:
         # Before the service: a first administrator's key must not be made by a process that can't go on to show it.
-        sockets = [stack.enter_context(_listen(host, port))]
+        listener = stack.enter_context(listen(host, port))
+        challenge_listener = None
         if settings.http01_listen:
-            sockets.append(stack.enter_context(_listen(*split_listen(settings.http01_listen))))
-        address = _url(sockets[0])
+            challenge_listener = stack.enter_context(listen(*split_listen(settings.http01_listen)))
+        address = url_of(listener, is_tls=settings.tls.is_on)
         async with open_service(settings, public_url=settings.public_url or address) as service:
             parts = service.parts()
-            apps = [make_app(parts), make_challenge_app(parts)]
-            servers = [_server(app) for app in apps[: len(sockets)]]
+            server, watch = await _make_server(make_app(parts), service, listener=listener, url=address)
+            servers = [server]
+            if challenge_listener is not None:
+                servers.append(Server(make_challenge_app(parts), listener=challenge_listener))
             _stop_on_signals(servers)
             if service.first_key is not None:
                 # Shown once; only its hash is kept. Standard output, because the log goes to other places.
                 print(f"The first administrator's API key (shown this once): {service.first_key}", flush=True)
             if with_worker:
                 await service.start_work()
+            if watch is not None:
+                watch.start()
             _settle_memory()
             log.info("service.starting", url=address, worker=with_worker, issuer=service.issuers[0].name)
             try:
-                await asyncio.gather(
-                    *(server.serve(sockets=[sock]) for server, sock in zip(servers, sockets, strict=True))
-                )
+                await asyncio.gather(*(one.serve() for one in servers))
             finally:
+                if watch is not None:
+                    await watch.stop()
                 await _stop(service)
+
+
+async def _make_server(
+    app: Any, service: Service, *, listener: socket.socket, url: str
+) -> tuple[Server, Periodic | None]:
+    """Return the API's server, and with HTTPS what keeps its certificate new, to be started."""
+    tls = make_service_tls(service, url=url)
+    if tls is None:
+        return Server(app, listener=listener), None
+    served = await tls.start()
+    if served.is_self_signed:
+        # People compare it or hand it to their clients, so it is shown where the first key is.
+        print(
+            f"Until {service.settings.tls.certificate} is issued, HTTPS has a self-signed certificate;"
+            f" its fingerprint: sha256:{served.facts.fingerprint}",
+            flush=True,
+        )
+    server = Server(app, listener=listener, context=served.context)
+
+    async def serve(newer: Served) -> None:
+        await server.serve_with(newer.context, hang_up=newer.has_new_clients)
+
+    return server, watch_certificate(tls, seconds=service.settings.tls.look_seconds, serve=serve)
 
 
 async def _work(settings: Settings) -> None:
@@ -171,49 +167,10 @@ def _settle_memory() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
 
 
-def _server(app: Any) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-    )
-
-
-def _stop_on_signals(servers: Sequence[_Server]) -> None:
+def _stop_on_signals(servers: Sequence[Server]) -> None:
     def stop() -> None:
         for server in servers:
             server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        Refused: the address can't be used; the message says why.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise Refused(
-            f"{host}:{port} can't be listened on: {error.strerror}. Name another address or port.", subject="port"
-        ) from error
-
-
-def _url(listener: socket.socket) -> str:
-    """Return the URL that clients reach the listener by; every address means this machine's name."""
-    host, port = listener.getsockname()[:2]
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        host = socket.gethostname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from certorbit.errors import LostRace
 from certorbit.model.balancer import Bundle
 from certorbit.model.entry import ConfigID, EntryID, EntryUID, VersionID
+from certorbit.model.keyring import shelf_key_context
 from certorbit.model.material import CertificateFacts, PrivateKeyPEM
 from certorbit.ports.balancer_store import ShelvedItem
 from certorbit.ports.keyring import Keyring
@@ -112,7 +113,7 @@ class StoredShelf:
         return ShelfItem(name=item.name, bundle=bundle)
 
     def _context(self, name: str) -> str:
-        return f"shelf:{self._target}:{name}"
+        return shelf_key_context(self._target, name)
 
 
 def _facts_values(facts: CertificateFacts) -> Mapping[str, Any]:

@@ -26,11 +26,15 @@ def ensure_deployment(
     Returns: the operation; None if there is nothing to do: the entry is attached nowhere, or has no certificate yet
         (its issuance starts the deployment).
     """
-    if not tx.attachments.list_of_entry(entry.uid):
+    rows = tx.attachments.list_of_entry(entry.uid)
+    if not rows:
         return None
     unfinished = tx.operations.lock_unfinished(entry.uid, Lane.DEPLOYMENT)
     if unfinished is None:
         if entry.current is None:
+            for row in rows:
+                if row.wanted is Wanted.DETACHED:
+                    tx.attachments.delete(row.id)  # it was never put there: there is nothing to take off
             return None
         operation = _make(entry, now=now, new_id=new_id)
         tx.operations.add(operation)
@@ -119,6 +123,8 @@ def _successor(
         wanted=Wanted.ATTACHED,
         promised=True,
         replaces=old.entry_uid,
+        # Where no server group says anything, what the old one's clients were checked by goes on.
+        client_policy=wish.client_policy or old.client_policy,
         stage=Stage.PENDING,
         problem=None,
         updated_at=now,

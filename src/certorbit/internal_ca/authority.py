@@ -18,6 +18,7 @@ from certorbit.internal_ca.name_limits import check_limits, normalise_subtrees, 
 from certorbit.internal_ca.request import ACME_ERROR, Request
 from certorbit.internal_ca.revocation_list import REASONS, UNSPECIFIED, make_crl
 from certorbit.model.identifiers import Identifier
+from certorbit.model.keyring import ISSUING_KEY_CONTEXT, ROOT_KEY_CONTEXT
 from certorbit.model.material import KeyType, PrivateKeyPEM
 from certorbit.pki.chain import is_issued_by
 from certorbit.pki.pem import read_certificates, write_certificates
@@ -29,8 +30,8 @@ from certorbit.settings import InternalCASettings
 
 log = structlog.get_logger(__name__)
 
-ROOT_CONTEXT = "authority:root"
-ISSUING_CONTEXT = "authority:issuing"
+ROOT_CONTEXT = ROOT_KEY_CONTEXT
+ISSUING_CONTEXT = ISSUING_KEY_CONTEXT
 CRL_VALIDITY = timedelta(days=7)  # BR 4.9.7 asks a renewal at least every 7 days; we make a new one after half of it
 CRL_PATH = "/crl/internal.crl"
 
@@ -84,6 +85,9 @@ class InternalAuthority:
 
     async def root_pem(self) -> str:
         return (await self._open()).stored.root_pem
+
+    async def issuing_pem(self) -> str:
+        return (await self._open()).stored.issuing_pem
 
     async def crl_der(self) -> bytes:
         """Return the present CRL; see the port. A revocation is in it as soon as `revoke` has returned."""

@@ -50,11 +50,9 @@ class KeyEncryptionKey:
 
     def seal(self, secret: bytes, *, context: str) -> bytes:
         """Return the envelope of the secret under a data key of its own."""
-        bound_to = _VERSION + context.encode()
-        data_key, wrap_nonce, nonce = os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES), os.urandom(_NONCE_BYTES)
-        wrapped = self._cipher.encrypt(wrap_nonce, data_key, bound_to)
-        ciphertext = AESGCM(data_key).encrypt(nonce, secret, bound_to)
-        return b"".join((_VERSION, bytes.fromhex(self.id), wrap_nonce, wrapped, nonce, ciphertext))
+        data_key, nonce = os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES)
+        ciphertext = AESGCM(data_key).encrypt(nonce, secret, _VERSION + context.encode())
+        return self.begin(data_key, context=context) + nonce + ciphertext
 
     def open(self, envelope: bytes, *, context: str) -> bytes:
         """Return the secret of an envelope that names this key.
@@ -63,15 +61,40 @@ class KeyEncryptionKey:
             Broken: it was made for another context, or is damaged.
         """
         bound_to = _VERSION + context.encode()
-        wrap_nonce, wrapped = envelope[_ID_END:_WRAP_NONCE_END], envelope[_WRAP_NONCE_END:_WRAPPED_END]
+        data_key = self._open_data_key(envelope, context=context)
         try:
-            data_key = self._cipher.decrypt(wrap_nonce, wrapped, bound_to)
             return AESGCM(data_key).decrypt(envelope[_WRAPPED_END:_NONCE_END], envelope[_NONCE_END:], bound_to)
         except InvalidTag as error:
-            raise Broken(
-                f"The sealed secret {context!r} is damaged or belongs to another row. Restore it from a backup.",
-                subject=context,
-            ) from error
+            raise _damaged(context) from error
+
+    def rewrap(self, envelope: bytes, *, context: str, under: "KeyEncryptionKey") -> bytes:
+        """Return the envelope, which names this key, with its data key wrapped by another; the ciphertext stays.
+
+        Raises:
+            Broken: the wrapped key was made for another context, or is damaged.
+        """
+        data_key = self._open_data_key(envelope, context=context)
+        return under.begin(data_key, context=context) + envelope[_WRAPPED_END:]
+
+    def begin(self, data_key: bytes, *, context: str) -> bytes:
+        """Return the beginning of an envelope that names this key, up to the wrapped data key."""
+        wrap_nonce = os.urandom(_NONCE_BYTES)
+        wrapped = self._cipher.encrypt(wrap_nonce, data_key, _VERSION + context.encode())
+        return b"".join((_VERSION, bytes.fromhex(self.id), wrap_nonce, wrapped))
+
+    def _open_data_key(self, envelope: bytes, *, context: str) -> bytes:
+        wrap_nonce, wrapped = envelope[_ID_END:_WRAP_NONCE_END], envelope[_WRAP_NONCE_END:_WRAPPED_END]
+        try:
+            return self._cipher.decrypt(wrap_nonce, wrapped, _VERSION + context.encode())
+        except InvalidTag as error:
+            raise _damaged(context) from error
+
+
+def _damaged(context: str) -> Broken:
+    return Broken(
+        f"The sealed secret {context!r} is damaged or belongs to another row. Restore it from a backup.",
+        subject=context,
+    )
 
 
 def read_key_id(envelope: bytes, *, context: str) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from certorbit.errors import BadInput, NotFound
 from certorbit.keys.envelope import KEY_BYTES, KeyEncryptionKey
-from certorbit.keys.keyring import LocalKeyring
 from certorbit.settings import Settings
 
 _LARGEST_FILE = 65_536  # bytes; a thousand keys
@@ -23,33 +22,38 @@ def key_file(settings: Settings) -> Path:
     return settings.data_dir / "keyring" / "key-encryption-key"
 
 
-def load_keyring(settings: Settings) -> LocalKeyring:
-    """Return the keyring that exists.
+def load_keys(settings: Settings) -> list[KeyEncryptionKey]:
+    """Return the keys that exist, the first one first.
 
     Raises:
         NotFound: the settings hold no key and there is no key file.
         BadInput: the key is malformed, or the file is not for our eyes alone; the message says what to do.
     """
+    is_configured = bool(settings.key_encryption_key.get_secret_value().strip())
+    return _parse_keys(
+        read_key_text(settings), source="key_encryption_key" if is_configured else str(key_file(settings))
+    )
+
+
+def read_key_text(settings: Settings) -> str:
+    """Return the keys as the setting or the file has them: for an encrypted backup. Raises as `load_keys`."""
     configured = settings.key_encryption_key.get_secret_value()
-    if configured.strip():
-        return LocalKeyring(_parse_keys(configured, source="key_encryption_key"))
-    path = key_file(settings)
-    return LocalKeyring(_parse_keys(_read_private(path), source=str(path)))
+    return configured if configured.strip() else _read_private(key_file(settings))
 
 
-def load_or_create_keyring(settings: Settings) -> LocalKeyring:
-    """Return the keyring; make its key file if there is none. Of two processes that do so at once, one makes it.
+def load_or_create_keys(settings: Settings) -> list[KeyEncryptionKey]:
+    """Return the keys; make the key file if there is none. Of two processes that do so at once, one makes it.
 
     Only for a database that holds nothing sealed: `check.open_keyring` decides.
 
     Raises:
-        BadInput: as for `load_keyring`, or the file can't be made.
+        BadInput: as for `load_keys`, or the file can't be made.
     """
     try:
-        return load_keyring(settings)
+        return load_keys(settings)
     except NotFound:
-        _create_key_file(key_file(settings))
-        return load_keyring(settings)
+        write_key_file(key_file(settings), base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+        return load_keys(settings)
 
 
 def _parse_keys(text: str, *, source: str) -> list[KeyEncryptionKey]:
@@ -102,16 +106,15 @@ def _read_private(path: Path) -> str:
         return file.read(_LARGEST_FILE)
 
 
-def _create_key_file(path: Path) -> None:
-    """Make the file with a new key, whole and on disk, unless another process has made it meanwhile."""
+def write_key_file(path: Path, content: bytes) -> None:
+    """Make the key file, whole and on disk, unless there is one. Raises BadInput: it can't be made."""
     folder = path.parent
     temporary = folder / f".{path.name}.{secrets.token_hex(8)}"
-    line = base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         _check_folder(folder)
-        _write_durably(temporary, line)
+        _write_durably(temporary, content)
         try:
             # A link appears at once with all of its content, and never replaces a file: the loser takes the winner's.
             os.link(temporary, path)

@@ -15,6 +15,9 @@ from certorbit.model.registered_domain import registered_domain_of
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+# Its last profile with clientAuth ended on 2026-07-08 (letsencrypt.org/docs/profiles). Other public CAs do the same by
+# the rules of the browsers; what one of them issues all the same is looked at when it comes.
+FOR_SERVERS_ALONE = frozenset({LETS_ENCRYPT, LETS_ENCRYPT_STAGING})
 
 
 class OrderKind(StrEnum):

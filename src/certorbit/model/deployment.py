@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from certorbit.model.balancer import ListenerKey
+from certorbit.model.client_policy import PolicyMark
 from certorbit.model.entry import ConfigID, EntryID, EntryUID, VersionID
 from certorbit.model.operation import OperationID, Problem
 
@@ -67,6 +68,7 @@ class Attachment:
     promised: a client was told 200: it stays wanted whatever fails. Else a first failure takes it away.
     replaces: the entry whose place it takes; that one is taken off when this one is proven. "": none.
     version, handle: what was last proven there; None and "" before.
+    client_policy: what its clients are checked by, as the target was last told; in force if the stage is PROVEN.
     """
 
     id: AttachmentID
@@ -87,6 +89,7 @@ class Attachment:
     handle: str = ""
     proof: Proof | None = None
     problem: Problem | None = None
+    client_policy: PolicyMark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

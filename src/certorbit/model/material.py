@@ -75,7 +75,7 @@ class Material:
 
     chain_pem: leaf first then its issuers, one PEM text with "\\n" line ends and one at the end.
     key: PKCS#8 PEM, None for CA bundles.
-    facts: of the leaf (for a CA bundle: of its first certificate).
+    facts: of the leaf; for a CA bundle of its first certificate, with the end of the one that ends first.
     """
 
     chain_pem: str

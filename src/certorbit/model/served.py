@@ -27,3 +27,18 @@ class Served:
     @property
     def leaf(self) -> str:
         return self.chain[0] if self.chain else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What a try to get in without a client certificate showed. Fields not named here: as in `Served`.
+
+    gets_in: the handshake is done, and the server did not refuse it afterwards.
+    by_session: it is so by a session that was begun under no name; without one the server asks for a certificate.
+    """
+
+    address: str
+    port: int
+    server_name: str
+    gets_in: bool
+    by_session: bool = False

@@ -29,8 +29,8 @@ _URL = re.compile(r"https?://[!$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]+")
 
 _USER_INFO = re.compile(r"//[^/]*@")
 
-# Cloud metadata services that are not link-local: Alibaba's, and Amazon's over IPv6.
-_METADATA = frozenset({ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254")})
+# Cloud metadata services that are not link-local: Alibaba's, Azure's, and Amazon's over IPv6.
+_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "fd00:ec2::254")))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 §2.1: the IPv4 address is in the last 32 bits
 _TUNNELS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"))  # 6to4, Teredo: nobody's CA
 
@@ -59,20 +59,42 @@ def check_ca_url(url: str, *, directory: str) -> None:
     Raises:
         Unreachable: it may not; phase "guard".
     """
-    host = urlsplit(directory).hostname or directory
+    fault = find_fault(url)
+    if not fault and url.startswith("http:") and not directory.startswith("http:"):
+        fault = "it is not https"
+    if fault:
+        host = urlsplit(directory).hostname or directory
+        raise Unreachable(
+            f"The CA at {host} named the URL {show_url(url)}, which is not asked: {fault}.", subject=host, phase="guard"
+        )
+
+
+def find_fault(url: str) -> str:
+    """Return what keeps a URL from being asked, whoever wrote it ("it holds credentials"); "" if nothing does.
+
+    It must be http or https, hold no credentials and no fragment, and consist of plain printable characters.
+    """
     if len(url) > LONGEST_URL or not _URL.fullmatch(url):
-        raise _refused(host, url, "it is not a plain http(s) URL")
+        return "it is not a plain http(s) URL"
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - the property raises for a port that isn't one
     except ValueError:
-        raise _refused(host, url, "it is not a URL") from None
-    if parts.scheme == "http" and not directory.startswith("http://"):
-        raise _refused(host, url, "it is not https")
+        return "it is not a URL"
     if not parts.hostname:
-        raise _refused(host, url, "it names no host")
-    if "@" in parts.netloc:
-        raise _refused(host, url, "it holds credentials")
+        return "it names no host"
+    return "it holds credentials" if "@" in parts.netloc else ""
+
+
+def lower_scheme(url: str) -> str:
+    """Return the URL with its scheme in lower case, as `find_fault` wants it (RFC 3986 §3.1: case doesn't matter)."""
+    scheme, colon, rest = url.partition(":")
+    return scheme.lower() + colon + rest
+
+
+def show_url(url: str) -> str:
+    """Return a URL fit for a message: quoted, bounded, without credentials and what isn't printable."""
+    return repr("".join(character if character.isprintable() else "?" for character in _USER_INFO.sub("//", url[:120])))
 
 
 def classify_address(text: str) -> Space:
@@ -144,10 +166,3 @@ class AddressGuard(AbstractResolver):
         return aiohttp.TCPConnector(
             resolver=self, socket_factory=self.open_socket, ssl=ssl_context, limit=limit, keepalive_timeout=15.0
         )
-
-
-def _refused(host: str, url: str, reason: str) -> Unreachable:
-    shown = "".join(character if character.isprintable() else "?" for character in _USER_INFO.sub("//", url[:120]))
-    return Unreachable(
-        f"The CA at {host} named the URL {shown!r}, which is not asked: {reason}.", subject=host, phase="guard"
-    )

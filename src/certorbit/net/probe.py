@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +24,8 @@ from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from certorbit.errors import Unreachable
 from certorbit.model.balancer import Endpoint
-from certorbit.model.served import Served
+from certorbit.model.served import Admission, Served
+from certorbit.net.admission import REFUSED, Tried, try_door
 from certorbit.net.guard import Space, classify_address
 from certorbit.net.handshake import KEY_KINDS, Shown, make_context, shake_hands
 
@@ -92,6 +94,48 @@ class TLSProber:
                 for name in (server_names if address.fault is None else [""])
             )
         )
+
+    async def try_without_certificate(
+        self, endpoints: Sequence[Endpoint], server_names: Sequence[str]
+    ) -> Sequence[Admission]:
+        """Try to get in at every address under each name; see `ports.prober.Prober`."""
+        found = await asyncio.gather(*(self._find_addresses(endpoint) for endpoint in endpoints))
+        return await asyncio.gather(
+            *(
+                self._try_doors(address, endpoint.port, server_name=_as_sni(name))
+                for endpoint, addresses in zip(endpoints, found, strict=True)
+                for address in addresses
+                for name in (server_names if address.fault is None else [""])
+            )
+        )
+
+    async def _try_doors(self, address: _Address, port: int, *, server_name: str) -> Admission:
+        async with self._places:
+            tried = await self._try_door(address, server_name=server_name)
+            by_session = False
+            if not tried.gets_in and server_name:
+                nameless = await self._try_door(address, server_name="")
+                if nameless.session is not None:
+                    again = await self._try_door(address, server_name=server_name, session=nameless.session)
+                    by_session = again.gets_in and again.is_resumed
+        return Admission(
+            address=address.text,
+            port=port,
+            server_name=server_name,
+            gets_in=tried.gets_in or by_session,
+            by_session=by_session,
+        )
+
+    async def _try_door(self, address: _Address, *, server_name: str, session: ssl.SSLSession | None = None) -> Tried:
+        try:
+            with _open_socket(address) as connection:
+                await self._connect(connection, address)
+                async with asyncio.timeout(self._handshake_limit.total_seconds()):
+                    return await try_door(
+                        connection, context=self._contexts[""], server_name=server_name, session=session
+                    )
+        except (Unreachable, TimeoutError):
+            return REFUSED
 
     async def _find_addresses(self, endpoint: Endpoint) -> Sequence[_Address]:
         """Return all addresses in the resolver's order; a single one with a fault if it has no answer."""

@@ -34,11 +34,12 @@ _SECRET_FIELDS = frozenset(
     }
 )
 # To the end of the text where the END line is missing: a cut key is still most of a key. Line ends may be escaped.
+# Our own sentences say how a key has to look: "-----BEGIN PRIVATE KEY----- and -----END PRIVATE KEY-----".
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?! and -----END).*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
 _AUTHORIZATION = re.compile(r"\b(basic|bearer)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
-_API_KEY = re.compile(r"\bco_[A-Za-z0-9_-]{43}")
+_API_KEY = re.compile(r"co_[A-Za-z0-9_-]{43}")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 _QUIETER = {
     "uvicorn.access": logging.CRITICAL,

@@ -8,10 +8,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certorbit.errors import BadIssue, BadMaterial
+from certorbit.errors import NEVER, BadIssue, BadMaterial
 from certorbit.model.material import CertificateFacts
 from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.pem import load_certificates, read_blocks
+from certorbit.pki.purposes import is_for_clients
 from certorbit.pki.read import format_name, make_printable, read_facts
 
 CLOCK_SKEW = timedelta(hours=1)  # a CA's clock may be ahead of ours; public CAs backdate by an hour for the same reason
@@ -66,6 +67,32 @@ def order_chain(
     return tuple(chain)
 
 
+def order_bundle(certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Return the CAs in path order: each one before those that its issuer field names; else in the order given.
+
+    By names alone: nothing is trusted for the order, and a bundle of many CAs of one name costs no signatures. CAs
+    that signed each other stay as they come. The depth of the work is the number of CAs: bound it.
+    """
+    by_subject: dict[x509.Name, list[x509.Certificate]] = {}
+    for certificate in certificates:
+        by_subject.setdefault(certificate.subject, []).append(certificate)
+    done: set[x509.Certificate] = set()
+    issuers_first: list[x509.Certificate] = []
+
+    def visit(certificate: x509.Certificate) -> None:
+        if certificate in done:
+            return
+        done.add(certificate)
+        if certificate.issuer != certificate.subject:
+            for issuer in reversed(by_subject.get(certificate.issuer, [])):
+                visit(issuer)
+        issuers_first.append(certificate)
+
+    for certificate in reversed(certificates):
+        visit(certificate)
+    return tuple(reversed(issuers_first))
+
+
 def check_issue(
     chain_pem: str, *, identifiers: Sequence[str], public_key_sha256: str, now: datetime
 ) -> CertificateFacts:
@@ -101,6 +128,22 @@ def check_issue(
                 subject="chain",
             )
     return facts
+
+
+def check_for_clients(chain_pem: str) -> None:
+    """Raise unless the leaf of a CA's answer, as `check_issue` passed it, is for TLS clients.
+
+    Raises:
+        BadIssue: for good: the next answer would be the same.
+    """
+    if not is_for_clients(_read_chain(chain_pem)[0]):
+        raise BadIssue(
+            "The CA's certificate is not for TLS clients (its extended key usage lacks clientAuth), so it is of no use"
+            " for side serverToBackendMTLS. Public CAs issue for servers alone; let the built-in CA or another private"
+            " one issue it.",
+            subject="purpose",
+            retry=NEVER,
+        )
 
 
 def _read_chain(chain_pem: str) -> tuple[x509.Certificate, ...]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from certorbit.errors import BadMaterial, Broken
 from certorbit.model.material import KeyType, PrivateKeyPEM
+from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.pem import PEMBlock
 from certorbit.pki.public_key import find_key_fault, hash_public_key
 
@@ -91,7 +92,7 @@ def _load(der: bytes, *, subject: str, check: bool) -> PrivateKeyTypes:
         return load_der_private_key(der, password=None, unsafe_skip_rsa_key_validation=not check)
     except TypeError as error:  # cryptography's word for "a password is needed"
         raise _encrypted(subject) from error
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         # No cause is chained: the foreign message might show a piece of what it read.
         raise _unreadable(subject) from None
 

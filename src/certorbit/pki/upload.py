@@ -6,11 +6,14 @@ Rules of ours where the contract is silent:
   part of that chain (another cross-sign, last year's leaf, an unrelated intermediate) are left out.
 - A key may stand in `cert_body` when `private_key` is empty, and certificates in `private_key` are passed over:
   people paste one combined file into either field. A second, different key is refused.
-- A CA bundle keeps its order. A key with it is refused: a CA's key has no business here.
+- A CA bundle is put in path order: each CA before those that issued it; else it keeps its order. A key with it is
+  refused: a CA's key has no business here. Its end is that of the CA that ends first.
+- A certificate of side serverToBackendMTLS must be good for clients: what it is shown to refuses it else.
 - Parameter blocks (EC, DH) are passed over; any other block (a request, PKCS#7, a CRL) is refused by its name.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -18,13 +21,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from certorbit.errors import BadMaterial
 from certorbit.model.entry import Side
 from certorbit.model.material import Material
-from certorbit.pki.chain import is_issued_by, order_chain, pick_leaf
+from certorbit.pki.chain import is_issued_by, order_bundle, order_chain, pick_leaf
 from certorbit.pki.pem import PEMBlock, load_certificates, read_blocks, write_certificates
 from certorbit.pki.private_key import ServableKey, read_uploaded_key, write_key
 from certorbit.pki.public_key import LEAST_RSA_BITS, find_key_fault, find_public_key, hash_public_key
+from certorbit.pki.purposes import find_authority_fault, is_for_clients
 from certorbit.pki.read import format_name, make_printable, read_facts
 
 MOST_SERVED = 32  # certificates beside a key; bounds the work of finding the chain, whose natural length is 2 to 5
+MOST_AUTHORITIES = 256  # of a bundle: more than any public collection of roots has
 _BODY = "cert_body"
 _KEY = "private_key"
 _PARAMETERS = frozenset({"EC PARAMETERS", "DH PARAMETERS", "X9.42 DH PARAMETERS", "DSA PARAMETERS"})
@@ -64,6 +69,12 @@ def read_upload(cert_body: str, private_key: str, *, side: Side) -> Material:
         )
     key = _read_key(blocks, key_blocks, text=private_key)
     leaf = _find_leaf(certificates, key)
+    if side is Side.SERVER_TO_BACKEND_MTLS and not is_for_clients(leaf):
+        raise BadMaterial(
+            f"cert_body: {_name(leaf)} is not for TLS clients (its extended key usage lacks clientAuth), so backends"
+            " would refuse it. Have one issued with clientAuth, as the built-in CA does; public CAs don't any more.",
+            subject=_BODY,
+        )
     return Material(
         chain_pem=write_certificates(order_chain(certificates, leaf=leaf)), key=write_key(key), facts=read_facts(leaf)
     )
@@ -87,9 +98,16 @@ def _read_bundle(blocks: Sequence[PEMBlock], *, has_key: bool) -> Material:
             subject=subject,
         )
     certificates = tuple(dict.fromkeys(load_certificates(blocks, subject=_BODY)))
+    if len(certificates) > MOST_AUTHORITIES:
+        raise BadMaterial(
+            f"cert_body: {len(certificates)} certificates; a bundle has at most {MOST_AUTHORITIES}.", subject=_BODY
+        )
     for certificate in certificates:
         _check_authority(certificate)
-    return Material(chain_pem=write_certificates(certificates), key=None, facts=read_facts(certificates[0]))
+    ordered = order_bundle(certificates)
+    ends = min(certificate.not_valid_after_utc for certificate in ordered)
+    facts = replace(read_facts(ordered[0]), not_after=ends)
+    return Material(chain_pem=write_certificates(ordered), key=None, facts=facts)
 
 
 def _check_authority(certificate: x509.Certificate) -> None:
@@ -100,6 +118,8 @@ def _check_authority(certificate: x509.Certificate) -> None:
             " the CAs alone.",
             subject=_BODY,
         )
+    if fault := find_authority_fault(certificate):
+        raise BadMaterial(f"cert_body: {_name(certificate)} {fault}. Leave it out.", subject=_BODY)
     key = certificate.public_key()
     # Any other kind of key is the verifier's matter: a CA's key is never served.
     if isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS:

@@ -1,7 +1,7 @@
 """The built-in CA in the store: its keys, what it issued and what it revoked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -12,8 +12,8 @@ class Authority:
 
     root_pem: str
     issuing_pem: str
-    sealed_root_key: bytes
-    sealed_issuing_key: bytes
+    sealed_root_key: bytes = field(repr=False)
+    sealed_issuing_key: bytes = field(repr=False)
     created_at: datetime
 
 

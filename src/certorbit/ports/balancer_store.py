@@ -40,6 +40,9 @@ class Attachments(Protocol):
 
     def delete(self, attachment: AttachmentID) -> None: ...
     def find(self, attachment: AttachmentID) -> Attachment | None: ...
+    def list_some(self, attachments: Collection[AttachmentID]) -> Sequence[Attachment]:
+        """Return those of these ids that there are, by listener key: one query."""
+
     def lock_listener(self, listener: ListenerKey) -> Sequence[Attachment]:
         """Return the listener's attachments, wanted or not, and hold the listener until the transaction ends.
 
@@ -51,6 +54,9 @@ class Attachments(Protocol):
         """Return the entry's attachments, by listener key."""
 
     def list_of_target(self, target: str) -> Sequence[Attachment]: ...
+    def list_of_listener(self, listener: ListenerKey) -> Sequence[Attachment]:
+        """Return what `lock_listener` does, without holding anything."""
+
     def list(self, config: ConfigID | None = None) -> Sequence[Attachment]:
         """Return all attachments (of a configuration), by listener key and entry id."""
 
@@ -65,6 +71,12 @@ class Copies(Protocol):
     def find_by_handle(self, target: str, handle: str) -> HeldCopy | None: ...
     def list_of_entry(self, entry: EntryUID) -> Sequence[HeldCopy]: ...
     def list_of_target(self, target: str) -> Sequence[HeldCopy]: ...
+    def list_in_scope(self, target: str, scope: str, entry: EntryUID) -> Sequence[HeldCopy]:
+        """Return the entry's copies in the scope, doomed ones too, by handle."""
+
+    def list_handles(self, target: str, entry: EntryUID) -> frozenset[str]:
+        """Return the handles of the entry's copies in all scopes of the target, doomed ones too."""
+
     def list(self, config: ConfigID | None = None) -> Sequence[HeldCopy]:
         """Return all copies that are not doomed (of a configuration), by target and handle."""
 
@@ -81,6 +93,9 @@ class Rollouts(Protocol):
     def find(self, operation: OperationID, attachment: AttachmentID) -> Rollout | None: ...
     def list(self, operations: Sequence[OperationID]) -> Sequence[Rollout]:
         """Return those of the operations, by operation and listener key: one query."""
+
+    def list_some(self, operation: OperationID, attachments: Collection[AttachmentID]) -> Sequence[Rollout]:
+        """Return those of an operation's that are of these attachments, by listener key: one query."""
 
     def delete_before(self, instant: datetime) -> int:
         """Delete those that were last written before then. Returns how many."""

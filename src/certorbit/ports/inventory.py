@@ -4,6 +4,10 @@ from typing import Protocol
 
 
 class ListenerInventory(Protocol):
+    async def ensure(self) -> None:
+        """Ask the targets of which nothing is known yet, each once per process. A target's failure is only logged."""
+        ...
+
     async def refresh(self, provider: str = "") -> None:
         """Ask all targets (of a provider) what listeners they have, and keep that.
 

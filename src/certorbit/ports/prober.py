@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from certorbit.model.balancer import Endpoint
-from certorbit.model.served import Served
+from certorbit.model.served import Admission, Served
 
-__all__ = ["Prober", "Served"]
+__all__ = ["Admission", "Prober", "Served"]
 
 
 class Prober(Protocol):
@@ -20,5 +20,16 @@ class Prober(Protocol):
 
         key_algorithm: as in `CertificateFacts`; where a listener has certificates with several kinds of keys for the
         same name, the handshake asks for this kind. Nothing served is trusted or verified: it is compared.
+        """
+        ...
+
+    async def try_without_certificate(
+        self, endpoints: Sequence[Endpoint], server_names: Sequence[str]
+    ) -> Sequence[Admission]:
+        """Try to get past the handshake at every address, under each name, without a client certificate.
+
+        Also by a session that was begun without a name: a proxy that resumes it under any name lets everybody past its
+        check (CVE-2025-23419 is this in nginx). Never raises for what the other side does; where nobody answers,
+        nobody got in.
         """
         ...

@@ -11,12 +11,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from certorbit.model.access import APIKey, APIKeyID
+from certorbit.model.access import APIKey, APIKeyID, KeyUse
+from certorbit.model.audit import Actor
 from certorbit.model.change import Change, ConfigurationVersion
 from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, EntryUID, Version, VersionID
 from certorbit.model.operation import Lane, Operation, OperationID, OperationState
 from certorbit.model.order import Account, Challenge
+from certorbit.model.read_only import ReadOnlyMode
 from certorbit.model.schedule import Schedule
+from certorbit.ports.audit import AuditTrail
 from certorbit.ports.authority_store import Authorities
 from certorbit.ports.balancer_store import (
     Attachments,
@@ -29,7 +32,10 @@ from certorbit.ports.balancer_store import (
     Shelves,
     Sites,
 )
+from certorbit.ports.crl_store import Revocations
+from certorbit.ports.keyring_store import KeyEncryptionKeys, SealedSecrets
 from certorbit.ports.ledger import IdentifierFailures, LimitBuckets, OrderLedger
+from certorbit.ports.session_store import Sessions
 
 T = TypeVar("T")
 
@@ -66,8 +72,13 @@ class Configurations(Protocol):
         """
 
     def add(self, configuration: Configuration) -> None: ...
-    def record(self, config: ConfigID, changes: Sequence[Change], *, by: str, now: datetime) -> int:
-        """Count one change by a client (version + 1, date = now), keep what changed, and return the new version."""
+    def record(
+        self, config: ConfigID, changes: Sequence[Change], *, by: str, now: datetime, operation: str = ""
+    ) -> int:
+        """Count one change (version + 1, date = now), keep what changed, and return the new version.
+
+        Writes its record of the audit trail, too. changes: one or more. operation: that the change began; "": none.
+        """
 
     def list_versions(
         self, config: ConfigID, *, before: int | None = None, limit: int = 100
@@ -97,6 +108,12 @@ class Entries(Protocol):
         """
 
     def update_flags(self, uid: EntryUID, *, le_auto_renew: bool, le_auto_replace: bool) -> None: ...
+    def list_bundles(self) -> Sequence[Entry]:
+        """Return the CA bundles of all configurations, by uid."""
+
+    def set_crl(self, uid: EntryUID, crl: Sequence[str]) -> None:
+        """Write a bundle's revocation lists (PEM). Raises LostRace if the entry was deleted meanwhile."""
+
     def add_version(self, version: Version) -> None:
         """Insert the version and make it the entry's current one. The older versions stay."""
 
@@ -131,19 +148,22 @@ class Operations(Protocol):
     def list(
         self,
         *,
-        config: ConfigID | None = None,
+        config: ConfigID | frozenset[ConfigID] | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
         lane: Lane | None = None,
         before: tuple[datetime, OperationID] | None = None,
         limit: int = 100,
     ) -> Sequence[Operation]:
-        """Return operations, newest first (created_at, id falling); `before`: the last of the page before."""
+        """Return operations, newest first (created_at, id falling).
+
+        config: of this one, or of any of these; None: of all. before: the last of the page before.
+        """
 
     def count(
         self,
         *,
-        config: ConfigID | None = None,
+        config: ConfigID | frozenset[ConfigID] | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
         lane: Lane | None = None,
@@ -191,11 +211,31 @@ class Challenges(Protocol):
 
 class APIKeys(Protocol):
     def add(self, key: APIKey) -> None: ...
-    def find_by_digest(self, digest: str) -> APIKey | None: ...
+    def find_by_digest(self, digest: str) -> APIKey | None:
+        """Return the key whose secret, or whose secret before the last rotation, has this digest."""
+
     def find(self, key: APIKeyID) -> APIKey | None: ...
     def list(self) -> Sequence[APIKey]: ...
+    def lock(self) -> None:
+        """Let changes of keys that look at other keys come one after another, until the transaction ends."""
+
+    def update(self, key: APIKey) -> None:
+        """Write the key's terms and secrets; not its revocation, not its uses."""
+
+    def note_uses(self, uses: Sequence[KeyUse]) -> None:
+        """Write last uses. One that is older than what is known changes nothing, nor does one of an unknown key."""
+
     def revoke(self, key: APIKeyID, *, now: datetime) -> None: ...
     def count(self) -> int: ...
+
+
+class ReadOnlyModes(Protocol):
+    """Whether the service as a whole takes writes: one row for all nodes."""
+
+    def find(self) -> ReadOnlyMode:
+        """Return the mode; off if nobody ever switched it."""
+
+    def put(self, mode: ReadOnlyMode) -> None: ...
 
 
 class KeyringChecks(Protocol):
@@ -209,6 +249,12 @@ class KeyringChecks(Protocol):
 class UnitOfWork(Protocol):
     """One transaction's view of the store."""
 
+    def acting(self, actor: Actor) -> "UnitOfWork":
+        """Return the same transaction as the actor's doing; `Store.write` begins with the caller's (ports/audit.py)."""
+        ...
+
+    @property
+    def audit(self) -> AuditTrail: ...
     @property
     def configurations(self) -> Configurations: ...
     @property
@@ -230,15 +276,23 @@ class UnitOfWork(Protocol):
     @property
     def api_keys(self) -> APIKeys: ...
     @property
+    def read_only_modes(self) -> ReadOnlyModes: ...
+    @property
     def authorities(self) -> Authorities: ...
     @property
     def keyring_checks(self) -> KeyringChecks: ...
+    @property
+    def key_encryption_keys(self) -> KeyEncryptionKeys: ...
+    @property
+    def sealed_secrets(self) -> SealedSecrets: ...
     @property
     def listeners(self) -> Listeners: ...
     @property
     def attachments(self) -> Attachments: ...
     @property
     def copies(self) -> Copies: ...
+    @property
+    def revocations(self) -> Revocations: ...
     @property
     def rollouts(self) -> Rollouts: ...
     @property
@@ -247,6 +301,8 @@ class UnitOfWork(Protocol):
     def regions(self) -> Regions: ...
     @property
     def quotas(self) -> Quotas: ...
+    @property
+    def sessions(self) -> Sessions: ...
     @property
     def shelves(self) -> Shelves: ...
     @property

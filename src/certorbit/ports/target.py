@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from certorbit.model.balancer import Bundle, Copy, Listener, ListenerKey
+from certorbit.model.client_policy import ClientPolicy
 
 
 class Grade(StrEnum):
@@ -147,6 +148,30 @@ class QuotaLedger(Protocol):
 
         Raises:
             TargetFull: `limit` uses were written down within the last `days` days.
+        """
+        ...
+
+
+@runtime_checkable
+class VerifiesClients(Protocol):
+    """A target whose listeners can check client certificates, for each of their certificates alone.
+
+    One that isn't is never given a certificate whose clients must be checked.
+    """
+
+    async def verify_clients(self, listener: ListenerKey, copy: Copy, policy: ClientPolicy | None) -> None:
+        """Let the listener check the clients that are served this copy; None: it asks them for no certificate.
+
+        In force when it returns, for the copy if the listener serves it, and from the first handshake on if it is
+        attached later: it is called before `attach` and `set_default`. It stays until the next call or `remove`,
+        through new versions of the copy, `detach`, and restarts of the proxy. A new policy takes the old one's place in
+        one change: there is never a moment without either. `policy.ca_pem` says whose certificates are good; if
+        `policy.crl_pem` isn't empty, one that a list has, or that no valid list is there for, is refused.
+        Harmless to repeat.
+
+        Raises, beside what all targets raise:
+            TargetRefused: the policy can't be put into force here (the copy is the listener's default, a list is too
+                long). What was in force is in force.
         """
         ...
 

@@ -40,7 +40,16 @@ _WRITES_AT_ONCE: Final = 24  # per bucket: 2,000 objects at 50 ms each are done 
 class PublishTransactions(Protocol):
     """What the publisher does in the store (`services.publish`)."""
 
-    def begin(self, tx: UnitOfWork, config: ConfigID, *, holder: str, now: datetime, until: datetime) -> None: ...
+    def begin(
+        self,
+        tx: UnitOfWork,
+        config: ConfigID,
+        *,
+        holder: str,
+        now: datetime,
+        until: datetime,
+        buckets: Sequence[str] = (),
+    ) -> None: ...
     def take_snapshot(self, tx: UnitOfWork, config: ConfigID) -> EdgeSnapshot: ...
     def end(self, tx: UnitOfWork, config: ConfigID, *, holder: str) -> None: ...
 
@@ -81,9 +90,10 @@ class Publisher:
         recipient = self._recipient()
         buckets = [open_bucket(settings) for settings in chosen]
         holder, now = self._new_id(), self._clock.now()
+        names = [bucket.name for bucket in buckets]
         deadline = asyncio.get_running_loop().time() + self._limit_seconds
         await self._store.write(
-            lambda tx: self._transactions.begin(tx, config, holder=holder, now=now, until=now + TURN)
+            lambda tx: self._transactions.begin(tx, config, holder=holder, now=now, until=now + TURN, buckets=names)
         )
         try:
             snapshot = await self._store.read(lambda tx: self._transactions.take_snapshot(tx, config))

@@ -87,8 +87,10 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
     else:
         tx.attachments.update(wish)
     before = present if present and present.wanted is Wanted.ATTACHED else None
-    tx.configurations.record(entry.config, [change_of_attachment(before, wish)], by=by, now=now)
-    return _start(tx, entry, wish.id, now=now, new_id=new_id)
+    asked = _start(tx, entry, wish.id, now=now, new_id=new_id)
+    changes = [change_of_attachment(before, wish)]
+    tx.configurations.record(entry.config, changes, by=by, now=now, operation=asked.operation or "")
+    return asked
 
 
 def detach(
@@ -133,8 +135,11 @@ def detach(
     if row.wanted is Wanted.ATTACHED:
         wish = replace(row, wanted=Wanted.DETACHED, promised=False, problem=None, updated_at=now)
         tx.attachments.update(wish)
-        tx.configurations.record(config, [change_of_attachment(row, None)], by=by, now=now)
-    return _start(tx, entry, row.id, now=now, new_id=new_id)
+    asked = _start(tx, entry, row.id, now=now, new_id=new_id)
+    if row.wanted is Wanted.ATTACHED:
+        changes = [change_of_attachment(row, None)]
+        tx.configurations.record(config, changes, by=by, now=now, operation=asked.operation or "")
+    return asked
 
 
 def settle(tx: UnitOfWork, asked: Asked) -> None:

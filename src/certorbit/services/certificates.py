@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from certorbit.deploying.client_policies import redeploy_bundle
 from certorbit.deploying.starting import take_over
 from certorbit.errors import (
     BadIdentifier,
@@ -13,6 +14,7 @@ from certorbit.errors import (
     LostRace,
     NotFound,
 )
+from certorbit.model.ca_limits import FOR_SERVERS_ALONE
 from certorbit.model.change import Change
 from certorbit.model.change_states import change_of_entry
 from certorbit.model.commands import ChangeEntry, Generate, Upload
@@ -22,6 +24,7 @@ from certorbit.model.entry import (
     Entry,
     EntryID,
     EntryUID,
+    Side,
     Source,
     Version,
     VersionID,
@@ -177,7 +180,7 @@ def generate(
     )
     tx.entries.add(entry)
     operation = start(tx, entry, OperationKind.ISSUE, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
-    tx.configurations.record(command.config, [change_of_entry(None, entry)], by=by, now=now)
+    tx.configurations.record(command.config, [change_of_entry(None, entry)], by=by, now=now, operation=operation.id)
     return Accepted(operation=operation.id)
 
 
@@ -205,6 +208,7 @@ def change(tx: UnitOfWork, command: ChangeEntry, *, by: str, now: datetime, new_
     if old is not None and old.id != entry.id:
         changes += hand_over(tx, old=old, new=entry)
         changes += take_over(tx, old, entry, now=now, new_id=new_id)
+        redeploy_bundle(tx, entry, now=now, new_id=new_id)
     if changes:
         tx.configurations.record(command.config, changes, by=by, now=now)
 
@@ -236,6 +240,17 @@ def check_not_built_in(entry_id: EntryID) -> None:
     if entry_id == PLACEHOLDER:
         raise BuiltIn(
             f"The certificate {PLACEHOLDER!r} is built in; it can't be changed or deleted.", subject="entry_id"
+        )
+
+
+def check_issuer(side: Side, directory: str) -> None:
+    """Raise BadInput if the CA is known to issue nothing that is of use for the side. directory: of the CA."""
+    if side is Side.SERVER_TO_BACKEND_MTLS and directory in FOR_SERVERS_ALONE:
+        raise BadInput(
+            f"side: {side} needs a certificate for TLS clients, and the CA at {directory} issues for servers alone. Put"
+            " the built-in CA or another private one first among the [[issuers]] of this configuration, or upload the"
+            " certificate.",
+            subject="side",
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from certorbit.deploying.client_policies import redeploy_changed
 from certorbit.errors import BadInput, NotFound
 from certorbit.model.change import Change, ChangeKind, ConfigurationVersion, undo
 from certorbit.model.change_states import change_of_entry, change_of_site, site_from_state
@@ -13,7 +14,7 @@ from certorbit.model.site import Site, SiteID
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.configurations import get_configuration, lock_configuration
 from certorbit.services.reattaching import reattach
-from certorbit.services.sites import find_site, find_unusable
+from certorbit.services.sites import check_clients, find_site, find_unusable
 from certorbit.services.versions import check_not_under_way, make_current
 
 MOST_PER_PAGE = 500
@@ -83,6 +84,7 @@ def revert(
     changes = _revert_entries(tx, config, states[ChangeKind.CERTIFICATE], later=later, now=now, new_id=new_id)
     changes += _revert_sites(tx, config, states[ChangeKind.SERVER_GROUP], number=number)
     changes += reattach(tx, config, states[ChangeKind.ATTACHMENT], now=now, new_id=new_id)
+    redeploy_changed(tx, config, _served_by(changes), now=now, new_id=new_id)
     if changes:
         tx.configurations.record(config, changes, by=by, now=now)
 
@@ -100,7 +102,16 @@ def _revert_sites(tx: UnitOfWork, config: ConfigID, states: Mapping[str, State |
             _check_certificates(tx, after, number=number)
             tx.sites.put(after)
         changes.append(change_of_site(before, after))
+    for site_id, state in sorted(states.items()):
+        if state is not None:  # only now: one by one they may not go together
+            check_clients(tx, site_from_state(config, site_id, state))
     return changes
+
+
+def _served_by(changes: Sequence[Change]) -> set[str]:
+    """Return the ids of the certificates that the changed server groups serve, or served before."""
+    sites = [change for change in changes if change.kind is ChangeKind.SERVER_GROUP]
+    return {str(state["ssl_certificate"]) for site in sites for state in (site.before, site.after) if state}
 
 
 def _check_certificates(tx: UnitOfWork, site: Site, *, number: int) -> None:

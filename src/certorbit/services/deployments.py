@@ -6,6 +6,7 @@ from datetime import datetime
 
 from certorbit.deploying.starting import PRIORITY_INTERACTIVE, ensure_deployment
 from certorbit.errors import NotFound
+from certorbit.model.audit import Action, AuditEvent
 from certorbit.model.deployment import Attachment, Rollout
 from certorbit.model.entry import ConfigID, EntryID
 from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
@@ -27,7 +28,7 @@ class Deployment:
 def list_deployments(
     tx: UnitOfWork,
     *,
-    config: ConfigID | None,
+    config: ConfigID | frozenset[ConfigID] | None,
     state: OperationState | None,
     cursor: str | None,
     limit: int,
@@ -70,7 +71,13 @@ def deploy_now(
     """
     entry = get_entry(tx, config, entry_id)
     check_not_built_in(entry.id)
-    return ensure_deployment(tx, entry, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
+    operation = ensure_deployment(tx, entry, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
+    if operation is not None:
+        tx.audit.add(
+            AuditEvent(action=Action.DEPLOYMENT_STARTED, config=config, objects=(entry.id,), operation=operation.id),
+            now=now,
+        )
+    return operation
 
 
 def _join(tx: UnitOfWork, operations: Sequence[Operation]) -> list[Deployment]:

@@ -1,10 +1,15 @@
 """Certificates as files: PEM and PKCS#12. Keys are opened here, as late as possible, and not kept."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from certorbit.errors import BadInput
-from certorbit.model.entry import Entry, Version, key_context
+from certorbit.model.audit import Action, AuditEvent
+from certorbit.model.entry import ConfigID, Entry, Version, key_context
 from certorbit.model.material import PrivateKeyPEM
 from certorbit.pki.pfx import make_pfx
 from certorbit.ports.keyring import Keyring
+from certorbit.ports.store import UnitOfWork
 
 
 def open_key(entry: Entry, *, keyring: Keyring) -> PrivateKeyPEM | None:
@@ -17,6 +22,21 @@ def open_key(entry: Entry, *, keyring: Keyring) -> PrivateKeyPEM | None:
     if version is None or version.sealed_key is None:
         return None
     return PrivateKeyPEM(keyring.open(version.sealed_key, context=key_context(version.id)).decode())
+
+
+def has_key(entry: Entry) -> bool:
+    """Return whether `open_key` would give one."""
+    return entry.current is not None and entry.current.sealed_key is not None
+
+
+def record_export(tx: UnitOfWork, config: ConfigID, entries: Sequence[Entry], *, form: str, now: datetime) -> None:
+    """Write the one record of a request that private keys leave by; committed before any of them does.
+
+    entries: whose keys; a single one is named, of several their number. form: pem, pfx, or json.
+    """
+    objects = (entries[0].id,) if len(entries) == 1 else ()
+    details = {"keys": len(entries), "form": form}
+    tx.audit.add(AuditEvent(action=Action.KEY_EXPORTED, config=config, objects=objects, details=details), now=now)
 
 
 def render_pem(entry: Entry, *, keyring: Keyring) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from certorbit.deploying.client_policies import find_disagreeing, find_sites, list_checked_by
 from certorbit.errors import BadInput, InUse
 from certorbit.model.balancer import HeldCopy, shown_link
 from certorbit.model.change import Change
@@ -69,6 +70,13 @@ def let_go(tx: UnitOfWork, entry: Entry) -> list[Change]:
             " or set their client_certificate_mode to off, first.",
             subject="entry_id",
         )
+    if still := list_checked_by(tx, entry):
+        raise InUse(
+            f"{_name([_show(attachment) for attachment in still])} still check clients by {entry.id!r}. Let a server"
+            f" group that serves {still[0].entry_id!r} set client_certificate_mode to off, or detach that certificate,"
+            " first.",
+            subject="entry_id",
+        )
     return [_put(tx, site, site.without(entry.id)) for site in users]
 
 
@@ -78,7 +86,8 @@ def hand_over(tx: UnitOfWork, *, old: Entry, new: Entry) -> list[Change]:
     Returns: what changed.
 
     Raises:
-        BadInput: `new` has no certificate yet, or is for another side.
+        BadInput: `new` has no certificate yet, or is for another side; or server groups that check clients by
+            different bundles would come to share it.
     """
     if new.current is None:
         raise BadInput(
@@ -92,7 +101,14 @@ def hand_over(tx: UnitOfWork, *, old: Entry, new: Entry) -> list[Change]:
             " other's place.",
             subject="replace_cert_id",
         )
-    return [_put(tx, site, _renamed(site, old.id, new.id)) for site in list_users(tx, old.config, old.id)]
+    changes = [_put(tx, site, _renamed(site, old.id, new.id)) for site in list_users(tx, old.config, old.id)]
+    if two := find_disagreeing(find_sites(tx, new.config, new.id)):
+        raise BadInput(
+            f"replace_cert_id: the server groups {two[0].id!r} and {two[1].id!r} would share {new.id!r} and check"
+            " clients by different bundles (client_certificate). Make them agree first.",
+            subject="replace_cert_id",
+        )
+    return changes
 
 
 def _put(tx: UnitOfWork, before: Site, after: Site) -> Change:

@@ -16,7 +16,7 @@ MOST_PER_PAGE = 500
 def list_operations(
     tx: UnitOfWork,
     *,
-    config: ConfigID | None,
+    config: ConfigID | frozenset[ConfigID] | None,
     entry: EntryID | None,
     state: OperationState | None,
     cursor: str | None,

@@ -1,8 +1,10 @@
 """Publishing as transactions: whose turn it is, and what the configuration is at one instant. Nothing is sent here."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from certorbit.errors import Publishing
+from certorbit.model.audit import Action, AuditEvent
 from certorbit.model.edge_bundle import EdgeSnapshot, named_by
 from certorbit.model.entry import ConfigID
 from certorbit.ports.store import UnitOfWork
@@ -10,10 +12,14 @@ from certorbit.services.configurations import get_configuration
 from certorbit.services.sites import list_sites
 
 
-def begin(tx: UnitOfWork, config: ConfigID, *, holder: str, now: datetime, until: datetime) -> None:
+def begin(
+    tx: UnitOfWork, config: ConfigID, *, holder: str, now: datetime, until: datetime, buckets: Sequence[str] = ()
+) -> None:
     """Take the configuration's turn to be published. Nobody who changes the configuration waits for it.
 
-    holder: unique for this publish. until: when the turn ends by itself, for a holder that died.
+    It is in the audit trail from here on: what follows takes sealed keys to the buckets.
+
+    holder: unique for this publish. until: when the turn ends by itself, for a holder that died. buckets: their names.
 
     Raises:
         NotFound: no such configuration. Publishing: somebody else's turn.
@@ -21,6 +27,9 @@ def begin(tx: UnitOfWork, config: ConfigID, *, holder: str, now: datetime, until
     get_configuration(tx, config)
     if not tx.publish_turns.take(config, holder, now=now, until=until):
         raise Publishing(f"A publish of configuration {config!r} runs; try again in a few seconds.", subject="config")
+    details = {"buckets": list(buckets)}
+    event = AuditEvent(action=Action.CONFIGURATION_PUBLISHED, config=config, objects=(config,), details=details)
+    tx.audit.add(event, now=now)
 
 
 def take_snapshot(tx: UnitOfWork, config: ConfigID) -> EdgeSnapshot:

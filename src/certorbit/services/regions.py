@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from certorbit.errors import BadInput
+from certorbit.model.audit import Action, AuditEvent, ObjectChange
 from certorbit.model.entry import ConfigID
 from certorbit.ports.store import UnitOfWork
 from certorbit.region_settings import AUTOMATIC, RegionSettings
@@ -42,7 +44,12 @@ def list_regions(tx: UnitOfWork, config: ConfigID, *, rules: RegionSettings) -> 
 
 
 def change_regions(
-    tx: UnitOfWork, config: ConfigID, wanted: Sequence[tuple[str, Mapping[str, str]]], *, rules: RegionSettings
+    tx: UnitOfWork,
+    config: ConfigID,
+    wanted: Sequence[tuple[str, Mapping[str, str]]],
+    *,
+    rules: RegionSettings,
+    now: datetime,
 ) -> None:
     """Write the choices of the load balancers named; what isn't named in theirs becomes `automatic`.
 
@@ -64,8 +71,16 @@ def change_regions(
         if target in {before for before, _ in wanted[:position]}:
             raise BadInput(f"lbs: the load balancer {target!r} is named twice.", subject="lbs")
         _check_regions(target, regions, rules)
+    before, changes = tx.regions.list(), []
     for target, regions in wanted:
-        tx.regions.put(target, {code: center for code, center in regions.items() if center != AUTOMATIC})
+        chosen = {code: center for code, center in regions.items() if center != AUTOMATIC}
+        tx.regions.put(target, chosen)
+        if chosen != (old := dict(before.get(target, {}))):
+            changes.append(ObjectChange("regions", target, old, chosen))
+    if changes:
+        objects = tuple(change.id for change in changes)
+        event = AuditEvent(action=Action.REGIONS_CHANGED, config=config, objects=objects, changes=tuple(changes))
+        tx.audit.add(event, now=now)
 
 
 def upstream_regions(target: str, rules: RegionSettings) -> Sequence[str]:

@@ -1,10 +1,12 @@
 """An entry's next version: started, put off, given to another issuer, given up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from certorbit.errors import BadIdentifier, BadInput, InUse, LostRace, NotFound
+from certorbit.model.audit import Action, AuditEvent, ObjectChange
 from certorbit.model.change_states import change_of_entry
 from certorbit.model.entry import ConfigID, Entry, EntryID, Source
 from certorbit.model.failover import prefer
@@ -96,13 +98,34 @@ def renew_now(
     _check_covered(entry, _find_issuer(chosen, issuers))
     unfinished = tx.operations.lock_unfinished(entry.uid)
     if unfinished is not None:
-        return start_next_attempt(tx, unfinished, issuer=issuer, now=now)
+        started = start_next_attempt(tx, unfinished, issuer=issuer, now=now)
+        record_started(tx, Action.RENEWAL_STARTED, started, now=now)
+        return started
     if entry.current is None:
         # Its first issuance came to its end between our two looks: look again.
         raise LostRace(f"the entry {entry.id!r} was issued, or went away")
     tx.failures.forget(entry.identifiers)
     kind = OperationKind.RENEW if entry.current.source is Source.GENERATED else OperationKind.REPLACE
-    return start_operation(tx, entry, kind, issuer=chosen, now=now, new_id=new_id)
+    started = start_operation(tx, entry, kind, issuer=chosen, now=now, new_id=new_id)
+    record_started(tx, Action.RENEWAL_STARTED, started, now=now)
+    return started
+
+
+def record_started(
+    tx: UnitOfWork, action: Action, operation: Operation, *, now: datetime, why: Mapping[str, Any] | None = None
+) -> None:
+    """Write the record of an operation, or an attempt of it, that was started. why: what else is to be known."""
+    details = {"kind": operation.kind.value, "attempt": operation.attempt, "issuer": operation.issuer_name}
+    tx.audit.add(
+        AuditEvent(
+            action=action,
+            config=operation.config,
+            objects=(operation.entry_id,),
+            operation=operation.id,
+            details={**details, **(why or {})},
+        ),
+        now=now,
+    )
 
 
 def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Operation:
@@ -114,7 +137,9 @@ def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime)
     operation = _lock_operation(tx, operation_id)
     if operation.state.is_final:
         raise BadInput(f"The operation is over ({operation.state}); there is nothing to retry.", subject="operation_id")
-    return start_next_attempt(tx, operation, issuer="", now=now)
+    started = start_next_attempt(tx, operation, issuer="", now=now)
+    record_started(tx, Action.OPERATION_RETRIED, started, now=now)
+    return started
 
 
 def cancel_operation(tx: UnitOfWork, operation_id: OperationID, *, by: str, now: datetime) -> Cancelled:
@@ -142,7 +167,11 @@ def cancel_operation(tx: UnitOfWork, operation_id: OperationID, *, by: str, now:
             lock_configuration(tx, entry.config)
             changes = let_go(tx, entry)
             tx.entries.delete(entry.uid)
-            tx.configurations.record(entry.config, [*changes, change_of_entry(entry, None)], by=by, now=now)
+            tx.configurations.record(
+                entry.config, [*changes, change_of_entry(entry, None)], by=by, now=now, operation=operation.id
+            )
+        else:
+            record_started(tx, Action.OPERATION_CANCELLED, operation, now=now)
     return Cancelled(operation, entry_is_gone=tx.entries.get_by_uid(operation.entry_uid) is None)
 
 
@@ -175,14 +204,23 @@ def change_schedule(
         _check_covered(entry, chosen)
         if unfinished is not None and unfinished.state is OperationState.WAITING:
             start_next_attempt(tx, unfinished, issuer=chosen.name, now=now)
-    tx.schedules.put(
-        replace(
-            schedule,
-            look_at=now,
-            paused=schedule.paused if paused is None else paused,
-            issuer=schedule.issuer if issuer is None else issuer,
-        )
+    changed = replace(
+        schedule,
+        look_at=now,
+        paused=schedule.paused if paused is None else paused,
+        issuer=schedule.issuer if issuer is None else issuer,
     )
+    tx.schedules.put(changed)
+    record_schedule(tx, entry, schedule, changed, now=now)
+
+
+def record_schedule(tx: UnitOfWork, entry: Entry, before: Schedule, after: Schedule, *, now: datetime) -> None:
+    """Write the record of what an operator changed of a renewal; none if that is nothing."""
+    old, new = ({"paused": one.paused, "issuer": one.issuer} for one in (before, after))
+    if old != new:
+        change = ObjectChange("renewal", entry.id, old, new)
+        event = AuditEvent(action=Action.RENEWAL_CHANGED, config=entry.config, objects=(entry.id,), changes=(change,))
+        tx.audit.add(event, now=now)
 
 
 def get_status(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> RenewalStatus:

@@ -7,18 +7,28 @@ nothing: the CA takes a second revocation as done, and the replacement is starte
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from certorbit.clock import Clock
 from certorbit.errors import BadInput, IssuerRefused, RateLimited, Unreachable
+from certorbit.model.audit import Action, AuditEvent
+from certorbit.model.crl import KEY_COMPROMISE, Verdict
 from certorbit.model.entry import ConfigID, Entry, EntryID, Source, Version, VersionID
+from certorbit.model.next_version import find_kind
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
 from certorbit.model.revocation import RevocationReason
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import Store, UnitOfWork
 from certorbit.services.operations import cancel
-from certorbit.services.renewals import check_renewable, find_schedule, start_next_attempt, start_operation
+from certorbit.services.renewals import (
+    check_renewable,
+    find_schedule,
+    record_started,
+    start_next_attempt,
+    start_operation,
+)
 from certorbit.services.versions import get_versions, list_versions
 
 log = structlog.get_logger(__name__)
@@ -84,10 +94,52 @@ async def revoke(
         serial=version.facts.serial,
         reason=command.reason.name,
     )
-    operation = await store.write(
-        lambda tx: _start_replacement(tx, version, reason=command.reason, clock=clock, new_id=new_id)
-    )
+    operation = await store.write(lambda tx: _record_revoked(tx, command, version, clock=clock, new_id=new_id))
     return Revoked(version.id, operation.id if operation else None)
+
+
+def replace_revoked(
+    tx: UnitOfWork,
+    entry: Entry,
+    *,
+    verdict: Verdict,
+    is_news: bool,
+    issuers: Sequence[Issuer],
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Operation | None:
+    """Start what takes the place of a current version that its CA has revoked; None: nothing does.
+
+    A generated certificate is renewed with a new key, an uploaded one replaced, both only where that happens by itself
+    (`find_kind`); a paused renewal is no obstacle, as for `revoke`. May be called at every look: what is under way
+    goes on, but for a renewal that may keep a compromised key.
+
+    Args:
+        is_news: it was not known to be revoked before: an operation that waits for its next attempt starts it now.
+        issuers: of the configuration, in order of preference.
+    """
+    kind = find_kind(
+        entry,
+        has_configured_ca=any(issuer.directory != "internal" for issuer in issuers),
+        covers=issuers[0].covers,
+    )
+    if kind is None:
+        return None
+    unfinished = tx.operations.lock_unfinished(entry.uid)
+    if unfinished is not None and unfinished.kind is OperationKind.RENEW and verdict.reason == KEY_COMPROMISE:
+        cancel(tx, unfinished, now=now)
+        unfinished = None
+    if unfinished is None:
+        tx.failures.forget(entry.identifiers)
+        new_kind = OperationKind.REKEY if kind is OperationKind.RENEW else kind
+        chosen = find_schedule(tx, entry).issuer
+        started = start_operation(tx, entry, new_kind, issuer=chosen, now=now, new_id=new_id)
+    elif is_news and unfinished.state is OperationState.WAITING:
+        started = start_next_attempt(tx, unfinished, issuer="", now=now)
+    else:
+        return unfinished
+    record_started(tx, Action.REPLACEMENT_STARTED, started, now=now, why={"revocation_reason": verdict.reason})
+    return started
 
 
 def _find_version(tx: UnitOfWork, command: Revocation) -> Version:
@@ -124,9 +176,32 @@ async def _ask_issuer(issuer: Issuer, version: Version, *, reason: RevocationRea
         raise BadInput(refused.message, subject="reason") from refused
 
 
+def _record_revoked(
+    tx: UnitOfWork, command: Revocation, version: Version, *, clock: Clock, new_id: Callable[[], str]
+) -> Operation | None:
+    operation = _start_replacement(tx, version, reason=command.reason, clock=clock, new_id=new_id)
+    tx.audit.add(
+        AuditEvent(
+            action=Action.CERTIFICATE_REVOKED,
+            config=command.config,
+            objects=(command.entry,),
+            operation=operation.id if operation else "",
+            details={
+                "version": version.id,
+                "serial": version.facts.serial,
+                "issuer": version.issuer_name,
+                "reason": command.reason.name,
+            },
+        ),
+        now=clock.now(),
+    )
+    return operation
+
+
 def _start_replacement(
     tx: UnitOfWork, revoked: Version, *, reason: RevocationReason, clock: Clock, new_id: Callable[[], str]
 ) -> Operation | None:
+    tx.revocations.look_at(revoked.id, clock.now())  # the built-in CA's list has it already; others' will
     entry = tx.entries.get_by_uid(revoked.entry_uid)
     if entry is None or not _needs_replacement(entry, revoked, reason=reason):
         return None

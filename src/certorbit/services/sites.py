@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from certorbit.deploying.client_policies import find_disagreeing, find_sites, redeploy_changed
 from certorbit.errors import BadInput, BuiltIn, EntryExists, NotFound
 from certorbit.model.change_states import change_of_site
-from certorbit.model.entry import ConfigID, EntryID, Side, is_entry_id
-from certorbit.model.site import DEFAULT_SITE, Site, SiteID, default_site
+from certorbit.model.entry import PLACEHOLDER, ConfigID, EntryID, Side, is_entry_id
+from certorbit.model.site import DEFAULT_SITE, ClientCertificateMode, Site, SiteID, default_site
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.configurations import get_configuration, lock_configuration
 
@@ -37,14 +38,15 @@ def find_site(tx: UnitOfWork, config: ConfigID, site_id: SiteID) -> Site | None:
     return tx.sites.find(config, site_id) or (default_site(config) if site_id == DEFAULT_SITE else None)
 
 
-def create(tx: UnitOfWork, site: Site, *, by: str, now: datetime) -> None:
-    """Store a new server group. A repeat of the same changes nothing.
+def create(tx: UnitOfWork, site: Site, *, by: str, now: datetime, new_id: Callable[[], str]) -> None:
+    """Store a new server group, and start what it makes of its certificate's listeners. A repeat changes nothing.
 
     by: name of the caller's key.
 
     Raises:
         NotFound: no such configuration. EntryExists: the id is taken by another one.
-        BadInput: it names a certificate that doesn't exist or is for another side.
+        BadInput: it names a certificate that doesn't exist or is for another side; or its client certificates can't
+            be checked as it says.
     """
     lock_configuration(tx, site.config)
     existing = find_site(tx, site.config, site.id)
@@ -59,12 +61,22 @@ def create(tx: UnitOfWork, site: Site, *, by: str, now: datetime) -> None:
     _check_certificates(tx, site)
     tx.sites.put(site)
     tx.configurations.record(site.config, [change_of_site(None, site)], by=by, now=now)
+    redeploy_changed(tx, site.config, [site.ssl_certificate], now=now, new_id=new_id)
 
 
 def change(
-    tx: UnitOfWork, config: ConfigID, site_id: SiteID, rewrite: Callable[[Site], Site], *, by: str, now: datetime
+    tx: UnitOfWork,
+    config: ConfigID,
+    site_id: SiteID,
+    rewrite: Callable[[Site], Site],
+    *,
+    by: str,
+    now: datetime,
+    new_id: Callable[[], str],
 ) -> None:
     """Write a server group anew. If nothing differs, nothing is counted as a change.
+
+    Listeners whose clients are to be checked in another way then are changed by a deployment.
 
     rewrite: returns the server group as it is to be, from what it is; may run more than once.
 
@@ -79,10 +91,13 @@ def change(
     _check_certificates(tx, after)
     tx.sites.put(after)
     tx.configurations.record(config, [change_of_site(before, after)], by=by, now=now)
+    redeploy_changed(tx, config, [before.ssl_certificate, after.ssl_certificate], now=now, new_id=new_id)
 
 
-def delete(tx: UnitOfWork, config: ConfigID, site_id: SiteID, *, by: str, now: datetime) -> None:
-    """Delete a server group.
+def delete(
+    tx: UnitOfWork, config: ConfigID, site_id: SiteID, *, by: str, now: datetime, new_id: Callable[[], str]
+) -> None:
+    """Delete a server group. What listeners check the clients of its certificate by stays, until another says off.
 
     Raises:
         NotFound: no such configuration or server group. BuiltIn: `__default__`.
@@ -95,6 +110,7 @@ def delete(tx: UnitOfWork, config: ConfigID, site_id: SiteID, *, by: str, now: d
         )
     tx.sites.delete(config, site_id)
     tx.configurations.record(config, [change_of_site(site, None)], by=by, now=now)
+    redeploy_changed(tx, config, [site.ssl_certificate], now=now, new_id=new_id)
 
 
 def find_unusable(tx: UnitOfWork, site: Site) -> tuple[str, str, Side | None] | None:
@@ -112,9 +128,33 @@ def find_unusable(tx: UnitOfWork, site: Site) -> tuple[str, str, Side | None] | 
     return None
 
 
+def check_clients(tx: UnitOfWork, site: Site) -> None:
+    """Raise BadInput if the server group's client certificates can't be checked as it says (docs/mutual-tls.md)."""
+    if site.client_certificate_mode is ClientCertificateMode.OFF:
+        return
+    if not site.client_certificate:
+        raise BadInput(
+            f"client_certificate_mode: {site.client_certificate_mode} needs a client_certificate: the CAs that clients"
+            " must come from. Name a certificate of side clientCA, or set the mode to off.",
+            subject="client_certificate_mode",
+        )
+    if site.ssl_certificate in {"", PLACEHOLDER}:
+        return  # served by no listener of ours
+    others = [other for other in find_sites(tx, site.config, site.ssl_certificate) if other.id != site.id]
+    if two := find_disagreeing([site, *others]):
+        other = next(one for one in two if one.id != site.id)
+        raise BadInput(
+            f"client_certificate: the server group {other.id!r} serves the certificate {site.ssl_certificate!r} too,"
+            f" and checks clients by {other.client_certificate!r}. One certificate can't have two bundles: use the same"
+            " one, or another ssl_certificate.",
+            subject="client_certificate",
+        )
+
+
 def _check_certificates(tx: UnitOfWork, site: Site) -> None:
     unusable = find_unusable(tx, site)
     if unusable is None:
+        check_clients(tx, site)
         return
     field, named, side = unusable
     shown = repr(named if len(named) <= 80 else named[:77] + "...")

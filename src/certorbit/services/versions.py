@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from certorbit.deploying.client_policies import redeploy_bundle
 from certorbit.deploying.starting import PRIORITY_INTERACTIVE, ensure_deployment
 from certorbit.errors import BadInput, InUse, NotFound
 from certorbit.model.change_states import change_of_entry
@@ -12,7 +13,7 @@ from certorbit.model.version_difference import VersionDifference, compare_versio
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.certificates import check_not_built_in, get_entry
 from certorbit.services.configurations import lock_configuration
-from certorbit.services.renewals import find_schedule
+from certorbit.services.renewals import find_schedule, record_schedule
 
 
 def list_versions(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> tuple[Entry, Sequence[Version]]:
@@ -71,8 +72,11 @@ def roll_back(
         )
     check_not_under_way(tx, entry)
     lock_configuration(tx, config)
+    schedule = find_schedule(tx, entry)
     make_current(tx, entry, version, is_paused=True, now=now, new_id=new_id)
-    if version != entry.current:
+    if version == entry.current:
+        record_schedule(tx, entry, schedule, replace(schedule, paused=True), now=now)
+    else:
         tx.configurations.record(config, [change_of_entry(entry, replace(entry, current=version))], by=by, now=now)
     return version
 
@@ -98,6 +102,7 @@ def make_current(
     tx.entries.set_current(entry.uid, version.id)
     current = replace(entry, current=version)
     ensure_deployment(tx, current, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
+    redeploy_bundle(tx, current, now=now, new_id=new_id)
     schedule = find_schedule(tx, entry)
     tx.schedules.put(
         replace(

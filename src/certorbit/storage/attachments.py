@@ -1,12 +1,13 @@
 """Attachments: what listeners are to serve, and what was seen there last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from certorbit.errors import LostRace
 from certorbit.model.balancer import ListenerKey
+from certorbit.model.client_policy import mark_from_json, mark_to_json
 from certorbit.model.deployment import (
     Attachment,
     AttachmentID,
@@ -28,11 +29,13 @@ _BY_ID = attachments.c.id == sa.bindparam("attachment")
 _FIND = sa.select(attachments).where(_BY_ID)
 _DELETE = sa.delete(attachments).where(_BY_ID)
 _LIST = sa.select(attachments).order_by(*columns_of(attachments), attachments.c.entry_id, attachments.c.id)
+_LIST_SOME = _LIST.where(attachments.c.id.in_(sa.bindparam("ids", expanding=True)))
 _LIST_OF_ENTRY = _LIST.where(attachments.c.entry_uid == sa.bindparam("uid"))
 _LIST_OF_TARGET = _LIST.where(attachments.c.target == sa.bindparam("named"))
 _LIST_OF_CONFIG = _LIST.where(attachments.c.config == sa.bindparam("wanted_config"))
+_LIST_OF_LISTENER = _LIST.where(*is_listener(attachments))
 # The rows, too: who changes one without the listener's lock is waited for. `key_share`: see storage/operations.py.
-_LOCK_LISTENER = _LIST.where(*is_listener(attachments)).with_for_update(key_share=True)
+_LOCK_LISTENER = _LIST_OF_LISTENER.with_for_update(key_share=True)
 _FIXED = {"id", *LISTENER_KEY, "config", "entry_id", "entry_uid"}
 _CHANGEABLE = [column.name for column in attachments.c if column.name not in _FIXED]
 _UPDATE = sa.update(attachments).where(_BY_ID).values({name: sa.bindparam(f"new_{name}") for name in _CHANGEABLE})
@@ -68,12 +71,21 @@ class SQLAttachments:
         found = self._list(_FIND, "attachment", attachment)
         return found[0] if found else None
 
+    def list_some(self, attachments: Collection[AttachmentID]) -> Sequence[Attachment]:
+        ids = [attachment for attachment in attachments if is_storable(attachment)]
+        return [_attachment(row) for row in self._transaction.execute(_LIST_SOME, {"ids": ids})] if ids else []
+
     def lock_listener(self, listener: ListenerKey) -> Sequence[Attachment]:
         if not can_exist(listener):
             return []
         hold(self._transaction, f"listener {listener}")
         rows = self._transaction.execute(_LOCK_LISTENER, parameters_of(listener))
         return [_attachment(row) for row in rows]
+
+    def list_of_listener(self, listener: ListenerKey) -> Sequence[Attachment]:
+        if not can_exist(listener):
+            return []
+        return [_attachment(row) for row in self._transaction.execute(_LIST_OF_LISTENER, parameters_of(listener))]
 
     def list_of_entry(self, entry: EntryUID) -> Sequence[Attachment]:
         return self._list(_LIST_OF_ENTRY, "uid", entry)
@@ -113,6 +125,7 @@ def _values(attachment: Attachment) -> Mapping[str, Any]:
         "handle": attachment.handle,
         "proof": proof_to_json(attachment.proof) if attachment.proof else None,
         "problem": problem_to_json(attachment.problem) if attachment.problem else None,
+        "client_policy": mark_to_json(attachment.client_policy),
     }
 
 
@@ -136,4 +149,5 @@ def _attachment(row: sa.Row[Any]) -> Attachment:
         handle=row.handle,
         proof=proof_from_json(row.proof) if row.proof is not None else None,
         problem=problem_from_json(row.problem) if row.problem is not None else None,
+        client_policy=mark_from_json(row.client_policy),
     )

@@ -7,8 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from certorbit.errors import Broken
+from certorbit.model.audit import event_of_changes
 from certorbit.model.change import Change, ChangeKind, ConfigurationVersion
 from certorbit.model.entry import ConfigID, Configuration
+from certorbit.storage.audit import SQLAuditTrail
 from certorbit.storage.tables import configuration_versions, configurations
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
@@ -62,7 +64,9 @@ class SQLConfigurations:
             },
         )
 
-    def record(self, config: ConfigID, changes: Sequence[Change], *, by: str, now: datetime) -> int:
+    def record(
+        self, config: ConfigID, changes: Sequence[Change], *, by: str, now: datetime, operation: str = ""
+    ) -> int:
         """Write it down (ports/store.py).
 
         Raises:
@@ -82,6 +86,8 @@ class SQLConfigurations:
                 "changes": [[change.kind.value, change.id, change.before, change.after] for change in changes],
             },
         )
+        event = event_of_changes(config, changes, version=int(number), operation=operation)
+        SQLAuditTrail(self._transaction).add(event, now=now)
         return int(number)
 
     def list_versions(

@@ -27,6 +27,8 @@ _FIND_BY_HANDLE = (
 _LIST = sa.select(copies).order_by(copies.c.target, copies.c.handle, copies.c.scope)
 _LIST_OF_ENTRY = _LIST.where(_OF_ENTRY)
 _LIST_OF_TARGET = _LIST.where(_IN_TARGET)
+_LIST_IN_SCOPE = _LIST.where(_IN_TARGET, _IN_SCOPE, _OF_ENTRY)
+_LIST_HANDLES = sa.select(copies.c.handle).where(_IN_TARGET, _OF_ENTRY)
 _LIST_HELD = _LIST.where(_IS_HELD)
 _LIST_HELD_OF_CONFIG = _LIST_HELD.where(copies.c.config == sa.bindparam("wanted_config"))
 _LIST_DOOMED = (
@@ -56,6 +58,15 @@ class SQLCopies:
 
     def list_of_target(self, target: str) -> Sequence[HeldCopy]:
         return self._list(_LIST_OF_TARGET, {"named": target})
+
+    def list_in_scope(self, target: str, scope: str, entry: EntryUID) -> Sequence[HeldCopy]:
+        return self._list(_LIST_IN_SCOPE, {"named": target, "within": scope, "uid": entry})
+
+    def list_handles(self, target: str, entry: EntryUID) -> frozenset[str]:
+        if not (is_storable(target) and is_storable(entry)):
+            return frozenset()
+        rows = self._transaction.execute(_LIST_HANDLES, {"named": target, "uid": entry})
+        return frozenset(row.handle for row in rows)
 
     def list(self, config: ConfigID | None = None) -> Sequence[HeldCopy]:
         if config is None:

@@ -20,6 +20,7 @@ from certorbit.model.entry import (
 )
 from certorbit.model.material import CertificateFacts
 from certorbit.storage.tables import entries, versions
+from certorbit.storage.tables_revocation import AT_ONCE, verdicts
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
 
@@ -71,6 +72,8 @@ _VERSIONS = (
     .where(versions.c.entry_uid == sa.bindparam("entry_uid"))
     .order_by(versions.c.created_at.desc(), versions.c.id)
 )
+# What is known of a version's revocation from its first moment (ports/crl_store.py): nothing; it is due at once.
+_FIRST_VERDICT = {"state": "unknown", "reason": "", "sources": (), "problems": (), "look_at": AT_ONCE}
 _SIDES = {side.value: side for side in Side}
 _SOURCES = {source.value: source for source in Source}
 _UID = entries.c.uid == sa.bindparam("entry_uid")
@@ -80,6 +83,11 @@ _LIST = JOINED.where(entries.c.config == sa.bindparam("config")).order_by(entrie
 _UPDATE_FLAGS = (
     sa.update(entries).where(_UID).values(le_auto_renew=sa.bindparam("renew"), le_auto_replace=sa.bindparam("replace"))
 )
+_LIST_BUNDLES = JOINED.where(entries.c.side.in_([side.value for side in Side if side.is_ca_bundle])).order_by(
+    entries.c.uid
+)
+_SET_CRL = sa.update(entries).where(_UID).values(crl=sa.bindparam("lists", type_=entries.c.crl.type))
+_LOOK_AT_ONCE = sa.update(verdicts).where(verdicts.c.version_id == sa.bindparam("version")).values(look_at=AT_ONCE)
 _SET_CURRENT = sa.update(entries).where(_UID).values(current_version=sa.bindparam("version"))
 
 
@@ -112,17 +120,23 @@ class SQLEntries:
             raise Broken(f"The version {entry.current.id} belongs to another entry than {entry.uid}.")
         self._transaction.execute(sa.insert(entries), _entry_values(entry))
         if entry.current is not None:
-            self._transaction.execute(sa.insert(versions), _version_values(entry.current))
+            self._insert_version(entry.current, is_revocable=not entry.side.is_ca_bundle)
 
     def update_flags(self, uid: EntryUID, *, le_auto_renew: bool, le_auto_replace: bool) -> None:
         """Change the flags. Raises LostRace if the entry was deleted meanwhile."""
         self._change(_UPDATE_FLAGS, uid, {"renew": le_auto_renew, "replace": le_auto_replace})
 
+    def list_bundles(self) -> Sequence[Entry]:
+        return [entry_from(row) for row in self._transaction.execute(_LIST_BUNDLES)]
+
+    def set_crl(self, uid: EntryUID, crl: Sequence[str]) -> None:
+        self._change(_SET_CRL, uid, {"lists": tuple(crl)})
+
     def add_version(self, version: Version) -> None:
         """Make it the current one. Raises LostRace if the entry was deleted meanwhile."""
         # The entry first: its row is locked then, so it can't go before the version is there.
         self._change(_SET_CURRENT, version.entry_uid, {"version": version.id})
-        self._transaction.execute(sa.insert(versions), _version_values(version))
+        self._insert_version(version, is_revocable=True)
 
     def list_versions(self, uid: EntryUID) -> Sequence[Version]:
         if not is_storable(uid):
@@ -131,10 +145,16 @@ class SQLEntries:
 
     def set_current(self, uid: EntryUID, version: VersionID) -> None:
         self._change(_SET_CURRENT, uid, {"version": version})
+        self._transaction.execute(_LOOK_AT_ONCE, {"version": version})
 
     def delete(self, uid: EntryUID) -> None:
         """Delete the entry with all of its versions (the foreign key cascades). Deleting it again is harmless."""
         self._transaction.execute(sa.delete(entries).where(_UID), {"entry_uid": uid})
+
+    def _insert_version(self, version: Version, *, is_revocable: bool) -> None:
+        self._transaction.execute(sa.insert(versions), _version_values(version))
+        if is_revocable and version.source is not Source.BUILT_IN:
+            self._transaction.execute(sa.insert(verdicts), {**_FIRST_VERDICT, "version_id": version.id})
 
     def _change(self, statement: sa.Update, uid: EntryUID, values: Mapping[str, Any]) -> None:
         # The caller has found the entry in this transaction; if the row is gone, a DELETE came between, and the

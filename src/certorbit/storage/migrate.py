@@ -15,11 +15,13 @@ from certorbit.storage.failures import translate
 _ADVISORY_LOCK = 0x6365_7274_6F72_6269  # "certorbi"
 
 
-def migrate(engine: sa.Engine) -> None:
+def migrate(engine: sa.Engine, *, revision: str = "head") -> None:
     """Run the missing migrations, all in one transaction: a crash leaves the old schema whole.
 
     Waits for another process that migrates (SQLite: its write lock, 30 s; PostgreSQL: an advisory lock, 60 s). On
     PostgreSQL a table that others hold for over 5 s ends the migration instead of queueing all requests behind it.
+
+    revision: how far; an older one only for a backup of that time, which is to be loaded.
 
     Raises:
         Broken: a newer program made the schema.
@@ -36,9 +38,19 @@ def migrate(engine: sa.Engine) -> None:
             config = _config()
             _check_known(connection, config, database=name_for_people(engine))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     except sa.exc.SQLAlchemyError as error:
         raise translate(error, database=name_for_people(engine), is_writing=True) from error
+
+
+def check_known(revision: str) -> None:
+    """Return if this program knows the schema. Raises Broken: a newer one made it."""
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(revision)
+    except CommandError as error:
+        raise Broken(
+            f"The schema {revision[:40]} is not known to this program: a newer Certorbit made it. Use that version."
+        ) from error
 
 
 def check_schema(engine: sa.Engine) -> None:

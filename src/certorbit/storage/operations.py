@@ -92,14 +92,14 @@ class SQLOperations:
     def list(
         self,
         *,
-        config: ConfigID | None = None,
+        config: ConfigID | frozenset[ConfigID] | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
         lane: Lane | None = None,
         before: tuple[datetime, OperationID] | None = None,
         limit: int = 100,
     ) -> Sequence[Operation]:
-        if not _can_match(config, entry, before[1] if before else None):
+        if not _can_match(*_several(config), entry, before[1] if before else None):
             return []
         statement = sa.select(operations).where(*_filters(config=config, entry=entry, state=state, lane=lane))
         if before is not None:
@@ -114,12 +114,12 @@ class SQLOperations:
     def count(
         self,
         *,
-        config: ConfigID | None = None,
+        config: ConfigID | frozenset[ConfigID] | None = None,
         entry: EntryID | None = None,
         state: OperationState | None = None,
         lane: Lane | None = None,
     ) -> int:
-        if not _can_match(config, entry):
+        if not _can_match(*_several(config), entry):
             return 0
         statement = (
             sa.select(sa.func.count())
@@ -133,16 +133,28 @@ def _can_match(*texts: str | None) -> bool:
     return all(text is None or is_storable(text) for text in texts)
 
 
+def _several(config: ConfigID | frozenset[ConfigID] | None) -> Sequence[ConfigID | None]:
+    return sorted(config) if isinstance(config, frozenset) else [config]
+
+
 def _filters(
-    *, config: ConfigID | None, entry: EntryID | None, state: OperationState | None, lane: Lane | None
+    *,
+    config: ConfigID | frozenset[ConfigID] | None,
+    entry: EntryID | None,
+    state: OperationState | None,
+    lane: Lane | None,
 ) -> Sequence[sa.ColumnElement[bool]]:
+    several = isinstance(config, frozenset)
     wanted = (
-        (operations.c.config, config),
+        (operations.c.config, None if several else config),
         (operations.c.entry_id, entry),
         (operations.c.state, state),
         (operations.c.lane, lane),
     )
-    return [column == value for column, value in wanted if value is not None] or [sa.true()]
+    conditions = [column == value for column, value in wanted if value is not None]
+    if several:
+        conditions.append(operations.c.config.in_(_several(config)))
+    return conditions or [sa.true()]
 
 
 def _values(operation: Operation) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Roll-outs: each listener's part of each deployment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ _LIST = (
     .where(rollouts.c.operation.in_(sa.bindparam("operations", expanding=True)))
     .order_by(rollouts.c.operation, *columns_of(rollouts), rollouts.c.attachment)
 )
+_LIST_SOME = _LIST.where(rollouts.c.attachment.in_(sa.bindparam("attachments", expanding=True)))
 _DELETE_BEFORE = sa.delete(rollouts).where(
     rollouts.c.updated_at < sa.bindparam("before", type_=rollouts.c.updated_at.type)
 )
@@ -48,6 +49,13 @@ class SQLRollouts:
         if not wanted:
             return []
         return [_rollout(row) for row in self._transaction.execute(_LIST, {"operations": wanted})]
+
+    def list_some(self, operation: OperationID, attachments: Collection[AttachmentID]) -> Sequence[Rollout]:
+        ids = [attachment for attachment in attachments if is_storable(attachment)]
+        if not ids or not is_storable(operation):
+            return []
+        wanted = {"operations": [operation], "attachments": ids}
+        return [_rollout(row) for row in self._transaction.execute(_LIST_SOME, wanted)]
 
     def delete_before(self, instant: datetime) -> int:
         return self._transaction.execute(_DELETE_BEFORE, {"before": instant}).rowcount

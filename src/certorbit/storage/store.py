@@ -18,6 +18,8 @@ import structlog
 
 from certorbit.clock import Chance, Clock
 from certorbit.errors import Broken, CertorbitError, LostRace, Unreachable
+from certorbit.model.audit import Actor
+from certorbit.ports.audit import current_actor
 from certorbit.ports.store import UnitOfWork
 from certorbit.storage.engine import READS_ONLY, name_for_people
 from certorbit.storage.failures import translate
@@ -84,9 +86,11 @@ class SQLStore:
         return await self._repeat(partial(_run_in, self._read_threads, partial(self._read_once, work)))
 
     async def write(self, work: Callable[[UnitOfWork], T]) -> T:
+        # Taken here: the function runs in a thread that serves others as well.
+        acting = partial(_act, work, current_actor())
         if self._group is not None:
-            return await self._repeat(partial(self._group.run, work))
-        return await self._repeat(partial(_run_in, self._write_threads, partial(self._write_once, work)))
+            return await self._repeat(partial(self._group.run, acting))
+        return await self._repeat(partial(_run_in, self._write_threads, partial(self._write_once, acting)))
 
     async def close(self) -> None:
         """Let running transactions end and release all connections; the store is not used afterwards."""
@@ -155,6 +159,10 @@ class SQLStore:
         self._write_threads.shutdown(wait=True)
         self._read_threads.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _act(work: Callable[[UnitOfWork], T], actor: Actor, tx: UnitOfWork) -> T:
+    return work(tx.acting(actor))
 
 
 async def _run_here(once: Callable[[], T]) -> T:

@@ -239,7 +239,26 @@ api_keys = sa.Table(
     sa.Column("may_export_keys", sa.Boolean, nullable=False),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("revoked_at", UTCDateTime, nullable=True),
+    sa.Column("configurations", JSONText, nullable=False, server_default="[]"),
+    sa.Column("allowed_addresses", JSONText, nullable=False, server_default="[]"),
+    sa.Column("expires_at", UTCDateTime, nullable=True),
+    sa.Column("rotated_at", UTCDateTime, nullable=True),
+    text_column("previous_digest", nullable=True),
+    sa.Column("previous_ends_at", UTCDateTime, nullable=True),
+    sa.Column("last_used_at", UTCDateTime, nullable=True),
+    text_column("last_used_from", nullable=True),
     sa.UniqueConstraint("digest"),
+    sa.Index("uq_api_keys_previous_digest", "previous_digest", unique=True),
+)
+
+# One row: the service as a whole takes writes or doesn't.
+read_only_modes = sa.Table(
+    "read_only_modes",
+    metadata,
+    key_column("name"),
+    sa.Column("is_on", sa.Boolean, nullable=False),
+    sa.Column("since", UTCDateTime, nullable=True),
+    text_column("changed_by"),
 )
 
 # One row: a deployment has one built-in CA.

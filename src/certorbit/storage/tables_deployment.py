@@ -56,6 +56,7 @@ attachments = sa.Table(
     text_column("handle"),
     sa.Column("proof", JSONText, nullable=True),
     sa.Column("problem", JSONText, nullable=True),
+    sa.Column("client_policy", JSONText, nullable=True),
     # Begins with the target: serves what is asked by target, too.
     sa.UniqueConstraint(*LISTENER_KEY, "entry_uid", name="uq_attachments_listener_entry_uid"),
     sa.Index("ix_attachments_config", "config"),

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from certorbit.errors import Broken, CertorbitError
+from certorbit.model.audit import SERVICE_ACTOR, Actor
 from certorbit.storage.failures import translate
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -18,14 +19,22 @@ class Transaction:
     Args:
         database: its name for people.
         is_writing: whether it may write; tells a read that wrote (a bug) from a standby that takes no writes.
+        actor: whose doing it is, for the audit trail.
     """
 
-    __slots__ = ("_connection", "_database", "_is_writing")
+    __slots__ = ("_connection", "_database", "_is_writing", "actor")
 
-    def __init__(self, connection: sa.Connection, *, database: str, is_writing: bool) -> None:
+    def __init__(
+        self, connection: sa.Connection, *, database: str, is_writing: bool, actor: Actor = SERVICE_ACTOR
+    ) -> None:
         self._connection = connection
         self._database = database
         self._is_writing = is_writing
+        self.actor = actor
+
+    def acting(self, actor: Actor) -> "Transaction":
+        """Return the same transaction as the actor's doing."""
+        return Transaction(self._connection, database=self._database, is_writing=self._is_writing, actor=actor)
 
     @property
     def connection(self) -> sa.Connection:

@@ -6,16 +6,19 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from certorbit.errors import Broken
+from certorbit.model.audit import Actor
 from certorbit.ports.store import Job
 from certorbit.storage.accounts import SQLAccounts
 from certorbit.storage.api_keys import SQLAPIKeys
 from certorbit.storage.attachments import SQLAttachments
+from certorbit.storage.audit import SQLAuditTrail
 from certorbit.storage.authorities import SQLAuthorities
 from certorbit.storage.challenges import SQLChallenges
 from certorbit.storage.configurations import SQLConfigurations
 from certorbit.storage.copies import SQLCopies
 from certorbit.storage.entries import SQLEntries
 from certorbit.storage.identifier_failures import SQLIdentifierFailures
+from certorbit.storage.key_encryption_keys import SQLKeyEncryptionKeys
 from certorbit.storage.keyring_checks import SQLKeyringChecks
 from certorbit.storage.limits import SQLLimitBuckets
 from certorbit.storage.listeners import SQLListeners
@@ -23,9 +26,13 @@ from certorbit.storage.operations import SQLOperations
 from certorbit.storage.orders import SQLOrderLedger
 from certorbit.storage.publish_turns import SQLPublishTurns
 from certorbit.storage.quotas import SQLQuotas
+from certorbit.storage.read_only_modes import SQLReadOnlyModes
 from certorbit.storage.regions import SQLRegions
+from certorbit.storage.revocations import SQLRevocations
 from certorbit.storage.rollouts import SQLRollouts
 from certorbit.storage.schedules import SQLSchedules
+from certorbit.storage.sealed_secrets import SQLSealedSecrets
+from certorbit.storage.sessions import SQLSessions
 from certorbit.storage.shelves import SQLShelves
 from certorbit.storage.sites import SQLSites
 from certorbit.storage.transaction import Transaction
@@ -42,6 +49,14 @@ class SQLUnitOfWork:
     def __init__(self, transaction: Transaction, *, enqueue: Enqueue | None) -> None:
         self._transaction = transaction
         self._enqueue = enqueue
+
+    def acting(self, actor: Actor) -> "SQLUnitOfWork":
+        """Return the same transaction as the actor's doing."""
+        return SQLUnitOfWork(self._transaction.acting(actor), enqueue=self._enqueue)
+
+    @property
+    def audit(self) -> SQLAuditTrail:
+        return SQLAuditTrail(self._transaction)
 
     @property
     def configurations(self) -> SQLConfigurations:
@@ -84,12 +99,24 @@ class SQLUnitOfWork:
         return SQLAPIKeys(self._transaction)
 
     @property
+    def read_only_modes(self) -> SQLReadOnlyModes:
+        return SQLReadOnlyModes(self._transaction)
+
+    @property
     def authorities(self) -> SQLAuthorities:
         return SQLAuthorities(self._transaction)
 
     @property
     def keyring_checks(self) -> SQLKeyringChecks:
         return SQLKeyringChecks(self._transaction)
+
+    @property
+    def key_encryption_keys(self) -> SQLKeyEncryptionKeys:
+        return SQLKeyEncryptionKeys(self._transaction)
+
+    @property
+    def sealed_secrets(self) -> SQLSealedSecrets:
+        return SQLSealedSecrets(self._transaction)
 
     @property
     def listeners(self) -> SQLListeners:
@@ -102,6 +129,10 @@ class SQLUnitOfWork:
     @property
     def copies(self) -> SQLCopies:
         return SQLCopies(self._transaction)
+
+    @property
+    def revocations(self) -> SQLRevocations:
+        return SQLRevocations(self._transaction)
 
     @property
     def rollouts(self) -> SQLRollouts:
@@ -118,6 +149,10 @@ class SQLUnitOfWork:
     @property
     def quotas(self) -> SQLQuotas:
         return SQLQuotas(self._transaction)
+
+    @property
+    def sessions(self) -> SQLSessions:
+        return SQLSessions(self._transaction)
 
     @property
     def shelves(self) -> SQLShelves:

@@ -6,8 +6,9 @@ step that runs again after a crash goes on where it was.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from typing import Any, Final, cast
@@ -17,22 +18,24 @@ import structlog
 from certorbit.clock import Chance, Clock
 from certorbit.errors import Outside, TargetGone, Unreachable
 from certorbit.model.backoff import Poll
-from certorbit.model.balancer import HeldCopy
+from certorbit.model.balancer import HeldCopy, Listener, ListenerKey
 from certorbit.model.deployment import Attachment, Stage, Wanted
 from certorbit.model.entry import Entry, Version, VersionID
 from certorbit.model.operation import Operation, OperationID, problem_from
 from certorbit.ports.store import Store, UnitOfWork
-from certorbit.ports.target import PlacedTarget
+from certorbit.ports.target import PlacedTarget, Target
 from certorbit.workflows import deployment_records as records
 from certorbit.workflows import rollout_records
 from certorbit.workflows.engine import Flow
 from certorbit.workflows.rollout import Roller, Verdict
+from certorbit.workflows.turns import ScopeTurns
 from certorbit.workflows.unit import Result, Unit
 
 log = structlog.get_logger(__name__)
 
 Outcome = dict[str, object]
 DATABASE_POLL: Final = Poll(first=0.5, longest=15.0)
+REMOVAL_LIMIT: Final = timedelta(minutes=2)  # of a turn: longer than a removal takes
 MOST_FIRST: Final = 3  # units that are tried as the first one while their targets can't be changed at all
 
 
@@ -186,11 +189,8 @@ class Deployment:
         for attachment in attachments:
             if attachment.wanted is Wanted.DETACHED:
                 await self._detach(operation_id, entry, attachment)
-        removed = await remove_doomed(
-            self.store,
-            self.targets,
-            await self.store.write(lambda tx: records.doom_copies(tx, entry.uid, now=self.clock.now())),
-        )
+        doomed = await self.store.write(lambda tx: records.doom_copies(tx, entry.uid, now=self.clock.now()))
+        removed = await remove_doomed(self.roller.turns, self.targets, doomed, holder=operation_id)
         return {"outcome": "done", "removed": removed}
 
     async def _detach(self, operation_id: OperationID, entry: Entry, attachment: Attachment) -> None:
@@ -200,11 +200,9 @@ class Deployment:
             if placed is not None:
                 copies = await self.store.read(lambda tx: tx.copies.list_of_entry(entry.uid))
                 handles = {copy.handle for copy in copies if copy.target == attachment.listener.target}
-                listener = await placed.target.look(attachment.listener)
-                for handle in listener.handles:
-                    if handle in handles:
-                        await placed.target.detach(attachment.listener, handle)
-                seen = await placed.target.look(attachment.listener)
+                scope = placed.target.scope_of(attachment.listener)
+                async with self.roller.turns.take(attachment.listener.target, scope, holder=operation_id):
+                    seen = await _take_off(placed.target, attachment.listener, handles)
                 await self.store.write(lambda tx: tx.listeners.put(seen, now=self.clock.now()))
         except TargetGone:
             log.info("deployment.listener_gone", listener=str(attachment.listener))
@@ -228,26 +226,48 @@ class Deployment:
             )
             uid = operation.entry_uid
             copies = await self.store.read(lambda tx: tx.copies.list_of_entry(uid))
-            await remove_doomed(self.store, self.targets, [copy for copy in copies if copy.is_doomed])
+            doomed = [copy for copy in copies if copy.is_doomed]
+            await remove_doomed(self.roller.turns, self.targets, doomed, holder=operation_id)
         return {"outcome": "done", "state": operation.state if operation else "over"}
 
 
-async def remove_doomed(store: Store, targets: Mapping[str, PlacedTarget], doomed: Sequence[HeldCopy]) -> int:
-    """Remove copies that no listener of ours holds; those that can't be removed now are tried again by the look."""
+async def remove_doomed(
+    turns: ScopeTurns, targets: Mapping[str, PlacedTarget], doomed: Sequence[HeldCopy], *, holder: str
+) -> int:
+    """Remove copies that no listener of ours holds; those that can't be removed now are tried again by the look.
+
+    A copy that is put to use again meanwhile stays: its roll-out and its removal wait for each other.
+    """
     removed = 0
     for copy in doomed:
         placed = targets.get(copy.target)
         try:
-            if placed is not None:
-                await placed.target.remove(copy.handle)
+            async with turns.take(copy.target, copy.scope, holder=holder, limit=REMOVAL_LIMIT):
+                removed += await _remove(turns.store, placed, copy)
         except Outside as error:
             if isinstance(error, Unreachable) and error.phase == "database":
                 raise
             log.warning("deployment.copy_not_removed", target=copy.target, handle=copy.handle, message=error.message)
-            continue
-        await store.write(partial(_forget, copy=copy))
-        removed += 1
     return removed
+
+
+async def _remove(store: Store, placed: PlacedTarget | None, copy: HeldCopy) -> int:
+    """Remove a copy if it is still doomed. Returns: how many were removed."""
+    fresh = await store.read(lambda tx: tx.copies.find_by_handle(copy.target, copy.handle))
+    if fresh is None or not fresh.is_doomed:
+        return 0
+    if placed is not None:
+        await placed.target.remove(copy.handle)
+    await store.write(partial(_forget, copy=copy))
+    return 1
+
+
+async def _take_off(target: Target, key: ListenerKey, handles: Collection[str]) -> Listener:
+    """Let the listener go of the copies; return it as it is then."""
+    for handle in (await target.look(key)).handles:
+        if handle in handles:
+            await target.detach(key, handle)
+    return await target.look(key)
 
 
 def _forget(tx: UnitOfWork, *, copy: HeldCopy) -> None:

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import accumulate
 
+from certorbit.deploying.client_policies import ClientPolicies
 from certorbit.deploying.locking import lock_attachments_of
 from certorbit.deploying.starting import PRIORITY_ROLLOUT, enqueue_attempt, ensure_deployment
 from certorbit.errors import DeployFailed, RetryRule, Throttled
-from certorbit.model.backoff import Uniform, next_attempt_at
+from certorbit.model.backoff import LADDER, Uniform, next_attempt_at
 from certorbit.model.balancer import HeldCopy
 from certorbit.model.deployment import Attachment, AttachmentID, Rollout, Snapshot, Stage, Wanted
 from certorbit.model.entry import Entry, EntryUID, Version, VersionID
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem
 from certorbit.ports.store import UnitOfWork
+from certorbit.workflows.audited import record_deployment_end
 
 PRIORITY_RETRY = 50
 _FINAL = frozenset(error.__name__ for error in DeployFailed.__subclasses__() if error is not Throttled)
@@ -42,7 +45,7 @@ def plan(tx: UnitOfWork, operation_id: OperationID, attempt: int, *, now: dateti
         return None
     rows = tx.attachments.list_of_entry(entry.uid)
     version = entry.current
-    attach = tuple(row for row in rows if version is not None and is_behind(row, version.id))
+    attach = tuple(list_behind(tx, entry, rows))
     detach = tuple(row for row in rows if row.wanted is Wanted.DETACHED)
     earlier = {row.attachment: row for row in tx.rollouts.list([operation_id])}
     for attachment in (*attach, *detach):
@@ -51,11 +54,21 @@ def plan(tx: UnitOfWork, operation_id: OperationID, attempt: int, *, now: dateti
     return Plan(entry, version if attach else None, attach, detach)
 
 
-def is_behind(attachment: Attachment, version: VersionID) -> bool:
-    """Return whether the listener is not yet proven to serve the version as it is wanted."""
-    return attachment.wanted is Wanted.ATTACHED and (
-        attachment.stage is not Stage.PROVEN or attachment.version != version
-    )
+def list_behind(tx: UnitOfWork, entry: Entry, rows: Sequence[Attachment]) -> list[Attachment]:
+    """Return the listeners that aren't yet proven to serve the current version as it is wanted, and to whom.
+
+    None if there is no version yet.
+    """
+    version = entry.current
+    if version is None:
+        return []
+    policies = ClientPolicies(tx, entry)
+    return [
+        row
+        for row in rows
+        if row.wanted is Wanted.ATTACHED
+        and (row.stage is not Stage.PROVEN or row.version != version.id or not policies.is_in_force(row))
+    ]
 
 
 def find_work(
@@ -71,10 +84,16 @@ def find_work(
     entry = tx.entries.get_by_uid(operation.entry_uid)
     if entry is None:
         return None
-    by_id = {row.id: row for row in tx.attachments.list_of_entry(entry.uid)}
-    found = tuple(by_id[AttachmentID(one)] for one in attachments if one in by_id)
-    versions = tx.entries.list_versions(entry.uid) if version else ()
-    return entry, next((one for one in versions if one.id == version), None), found
+    found = tx.attachments.list_some([AttachmentID(one) for one in attachments])
+    return entry, _find_version(tx, entry, version), tuple(row for row in found if row.entry_uid == entry.uid)
+
+
+def _find_version(tx: UnitOfWork, entry: Entry, version: VersionID | None) -> Version | None:
+    if version is None:
+        return None
+    if entry.current is not None and entry.current.id == version:
+        return entry.current
+    return next((one for one in tx.entries.list_versions(entry.uid) if one.id == version), None)
 
 
 def record_detached(
@@ -104,8 +123,7 @@ def doom_copies(tx: UnitOfWork, entry: EntryUID, *, now: datetime) -> Sequence[H
     """
     rows = tx.attachments.list_of_entry(entry)
     found = tx.entries.get_by_uid(entry)
-    current = found.current.id if found and found.current else None
-    is_settled = current is None or not any(is_behind(row, current) for row in rows)
+    is_settled = found is None or not list_behind(tx, found, rows)
     used = {(row.listener.target, row.handle) for row in rows}
     doomed: list[HeldCopy] = []
     for copy in tx.copies.list_of_entry(entry):
@@ -145,13 +163,13 @@ def finish(
     if withdrawn:
         doom_copies(tx, entry.uid, now=now)  # what was installed for them: nobody else would ever take it away
     rows = tx.attachments.list_of_entry(entry.uid)
-    current = entry.current.id if entry.current else None
-    open_rows = [row for row in rows if row.wanted is Wanted.DETACHED or (current and is_behind(row, current))]
+    behind = list_behind(tx, entry, rows)
+    open_rows = [row for row in rows if row.wanted is Wanted.DETACHED or row in behind]
     _release_replaced(tx, rows, now=now, new_id=new_id)
     failed = [row for row in open_rows if row.problem is not None]
     if failed:
-        return _wait(tx, operation, _summarise(rows, failed, current), now=now, uniform=uniform)
-    if open_rows and current is not None:
+        return _wait(tx, operation, _summarise(rows, failed, behind), now=now, uniform=uniform)
+    if open_rows and entry.current is not None:
         return _go_on(tx, operation, now=now)
     if withdrawn:
         problem = next(rollouts[row.id].problem for row in withdrawn)
@@ -159,6 +177,7 @@ def finish(
     else:
         ended = replace(_ended(operation, OperationState.SUCCEEDED, now=now), problem=None)
     tx.operations.update(ended)
+    record_deployment_end(tx, ended, rollouts.values(), now=now)
     return ended
 
 
@@ -194,8 +213,8 @@ def _withdraw(tx: UnitOfWork, row: Attachment, rollout: Rollout | None, *, now: 
 def _give_default_back(tx: UnitOfWork, row: Attachment, before: Snapshot | None, *, now: datetime) -> None:
     if not row.is_default or before is None or not before.default:
         return
-    for other in tx.attachments.list_of_target(row.listener.target):
-        if other.listener == row.listener and other.id != row.id and other.handle == before.default:
+    for other in tx.attachments.list_of_listener(row.listener):
+        if other.id != row.id and other.handle == before.default:
             tx.attachments.update(replace(other, is_default=True, updated_at=now))
 
 
@@ -235,9 +254,9 @@ def _begin_row(
     )
 
 
-def _summarise(rows: Sequence[Attachment], failed: Sequence[Attachment], current: VersionID | None) -> Problem:
+def _summarise(rows: Sequence[Attachment], failed: Sequence[Attachment], behind: Sequence[Attachment]) -> Problem:
     """Return one problem that says how many listeners serve what: a mixed state is never silent."""
-    proven = sum(1 for row in rows if row not in failed and current is not None and not is_behind(row, current))
+    proven = sum(1 for row in rows if row not in failed and row not in behind)
     first = failed[0].problem
     assert first is not None  # the caller chose them by it
     message = first.message
@@ -251,7 +270,7 @@ def _summarise(rows: Sequence[Attachment], failed: Sequence[Attachment], current
 
 
 def _wait(tx: UnitOfWork, operation: Operation, problem: Problem, *, now: datetime, uniform: Uniform) -> Operation:
-    due = next_attempt_at(problem, attempt=operation.attempt, now=now, uniform=uniform)
+    due = next_attempt_at(problem, attempt=_rung(operation, now=now), now=now, uniform=uniform)
     waiting = replace(
         operation,
         state=OperationState.WAITING,
@@ -263,6 +282,11 @@ def _wait(tx: UnitOfWork, operation: Operation, problem: Problem, *, now: dateti
     tx.operations.update(waiting)
     enqueue_attempt(tx, waiting, priority=PRIORITY_RETRY, delay_seconds=max(0.0, (due - now).total_seconds()))
     return waiting
+
+
+def _rung(operation: Operation, *, now: datetime) -> int:
+    """Return the place on the ladder by the time since the beginning: attempts also begin when a new version comes."""
+    return 1 + sum(now - operation.created_at >= end for end in accumulate(LADDER))
 
 
 def _go_on(tx: UnitOfWork, operation: Operation, *, now: datetime) -> Operation:

@@ -112,6 +112,14 @@ class Engine:
         """
         engine_schema.prepare(self._database, chance=self._chance)
 
+    def release_all(self) -> int:
+        """Return to their queues all workflows that workers hold; say how many. Blocks.
+
+        For a database that was just restored: whoever held them there does not live here, and need not be waited for.
+        """
+        with self._pool.begin() as connection:
+            return executors.release_all_but(connection, self._tables, alive=(), now=self._clock.now())
+
     def register(self, name: str, run: Run, *, on_broken: OnBroken | None = None) -> None:
         """Define a workflow; before `launch`.
 

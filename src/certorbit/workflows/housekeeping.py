@@ -15,6 +15,9 @@ INTERVAL = timedelta(hours=1)
 FORGET_NAMES_AFTER = timedelta(days=7)
 FORGET_USES_AFTER = timedelta(days=400)  # the longest window of a provider's quota is a year (facts.md 3.6)
 
+# Revocation lists that nobody has fetched since: no certificate names them any more.
+FORGET_LISTS_AFTER = timedelta(days=30)
+
 
 async def tidy(*, store: Store, engine: Engine, clock: Clock) -> None:
     """Delete expired challenge answers, what limits and failures need no more, and workflows that ended long ago."""
@@ -24,6 +27,7 @@ async def tidy(*, store: Store, engine: Engine, clock: Clock) -> None:
     names = await store.write(lambda tx: tx.failures.delete_stale(before=now - FORGET_NAMES_AFTER))
     rollouts = await store.write(lambda tx: tx.rollouts.delete_before(now - RETENTION))
     await store.write(lambda tx: tx.quotas.delete_before(now - FORGET_USES_AFTER))
+    lists = await store.write(lambda tx: tx.revocations.delete_crls_before(now - FORGET_LISTS_AFTER))
     workflows = await engine.clean_up(RETENTION)
     log.info(
         "housekeeping.done",
@@ -31,5 +35,6 @@ async def tidy(*, store: Store, engine: Engine, clock: Clock) -> None:
         buckets=buckets,
         names=names,
         rollouts=rollouts,
+        crls=lists,
         workflows=workflows,
     )

@@ -6,7 +6,7 @@ with its own proof and its own way back.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -25,6 +25,7 @@ from certorbit.ports.store import Store, UnitOfWork
 from certorbit.ports.target import PlacedTarget
 from certorbit.workflows.deployment import remove_doomed
 from certorbit.workflows.proof import Prover, expect
+from certorbit.workflows.turns import ScopeTurns
 
 log = structlog.get_logger(__name__)
 
@@ -50,11 +51,13 @@ class Inventory:
     store: Store
     targets: Mapping[str, PlacedTarget]
     prover: Prover
+    turns: ScopeTurns
     clock: Clock
     chance: Chance
     every: timedelta
     repairs: bool
     new_id: Callable[[], str]
+    _asked: set[str] = field(default_factory=set)
 
     async def sweep(self) -> int:
         """Look at everything, unless another worker did so within the interval. Returns: how many had drifted."""
@@ -64,7 +67,7 @@ class Inventory:
         await self.store.write(lambda tx: tx.listeners.forget_targets(list(self.targets)))
         found = await asyncio.gather(*(self._look_at(name) for name in self.targets))
         doomed = await self.store.read(lambda tx: tx.copies.list_doomed(limit=DOOMED_AT_ONCE))
-        await remove_doomed(self.store, self.targets, doomed)
+        await remove_doomed(self.turns, self.targets, doomed, holder=NAME)
         return sum(found)
 
     async def refresh(self, provider: str = "") -> None:
@@ -77,6 +80,22 @@ class Inventory:
         results = await asyncio.gather(*(self._discover(name) for name in names), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
+                raise result
+
+    async def ensure(self) -> None:
+        """Ask the targets of which nothing is known yet, each once: a service that just started has not looked.
+
+        What a target answers then is no failure of the caller's: it is logged.
+        """
+        known = {listener.key.target for listener in await self.store.read(lambda tx: tx.listeners.list())}
+        names = [name for name in self.targets if name not in known | self._asked]
+        self._asked.update(names)
+        for name, result in zip(
+            names, await asyncio.gather(*(self._discover(name) for name in names), return_exceptions=True), strict=True
+        ):
+            if isinstance(result, Outside):
+                log.warning("inventory.not_seen", target=name, error=type(result).__name__, message=result.message)
+            elif isinstance(result, BaseException):
                 raise result
 
     async def _discover(self, name: str) -> Sequence[Listener]:
@@ -103,6 +122,7 @@ class Inventory:
         seen = await asyncio.gather(*(see(row) for row in rows))
         now = self.clock.now()
         await self.store.write(lambda tx: self._record(tx, seen, now=now))
+        await self.store.write(lambda tx: self._go_on(tx, name, now=now))
         for one in seen:
             if one.problem is not None:
                 log.warning(
@@ -113,6 +133,18 @@ class Inventory:
                     message=one.problem.message,
                 )
         return sum(1 for one in seen if one.problem is not None)
+
+    def _go_on(self, tx: UnitOfWork, target: str, *, now: datetime) -> None:
+        """Start deployments that wait because the target did not answer: it does now, and their ladder is long."""
+        stuck = {
+            row.entry_uid
+            for row in tx.attachments.list_of_target(target)
+            if row.problem is not None and row.problem.type == Unreachable.__name__ and row.stage is not Stage.PROVEN
+        }
+        for uid in sorted(stuck):
+            entry = tx.entries.get_by_uid(uid)
+            if entry is not None:
+                ensure_deployment(tx, entry, priority=PRIORITY_ROLLOUT, now=now, new_id=self.new_id)
 
     async def _see(
         self, attachment: Attachment, listeners: Mapping[ListenerKey, Listener], version: Version | None
@@ -130,7 +162,9 @@ class Inventory:
             return _Seen(attachment, None, None)
         try:
             proof = await self.prover.prove(
-                listener, expect(version, is_default=attachment.is_default), grace_seconds=GRACE_SECONDS
+                listener,
+                expect(version, is_default=attachment.is_default, policy=attachment.client_policy),
+                grace_seconds=GRACE_SECONDS,
             )
         except Outside as error:
             return _Seen(attachment, None, problem_from(error))
@@ -145,12 +179,13 @@ class Inventory:
             if fresh is None or fresh.updated_at != one.attachment.updated_at:
                 continue  # changed while we looked
             proof = one.proof or fresh.proof
-            if one.problem is None:
-                tx.attachments.update(replace(fresh, proof=proof, updated_at=now))
+            if one.problem is None:  # also what had drifted, and somebody has put right
+                tx.attachments.update(replace(fresh, stage=Stage.PROVEN, proof=proof, problem=None, updated_at=now))
                 continue
             stage = Stage.DRIFTED
             tx.attachments.update(replace(fresh, stage=stage, proof=proof, problem=one.problem, updated_at=now))
-            drifted.add(fresh.entry_uid)
+            if fresh.stage is Stage.PROVEN:  # one that had drifted before has its deployment, with its own ladder
+                drifted.add(fresh.entry_uid)
         for uid in sorted(drifted) if self.repairs else ():
             entry = tx.entries.get_by_uid(uid)
             if entry is not None:
@@ -158,11 +193,16 @@ class Inventory:
 
 
 def _read(tx: UnitOfWork, *, target: str) -> tuple[Sequence[Attachment], dict[str, Version]]:
-    """Return the target's proven attachments, and the version that each was proven with where it is still current."""
+    """Return what was proven at the target, also if it has drifted, and the version it was proven with if current.
+
+    What another certificate is about to take the place of is left out: it may be off the listener already.
+    """
+    wanted = [row for row in tx.attachments.list_of_target(target) if row.wanted is Wanted.ATTACHED]
+    going = {(row.listener, row.replaces) for row in wanted if row.replaces is not None}
     rows = [
         row
-        for row in tx.attachments.list_of_target(target)
-        if row.wanted is Wanted.ATTACHED and row.stage is Stage.PROVEN
+        for row in wanted
+        if row.stage in {Stage.PROVEN, Stage.DRIFTED} and (row.listener, row.entry_uid) not in going
     ]
     current = {uid: entry.current for uid in {row.entry_uid for row in rows} if (entry := tx.entries.get_by_uid(uid))}
     versions: dict[str, Version] = {}

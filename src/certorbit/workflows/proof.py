@@ -1,7 +1,7 @@
 """The proof: what handshakes with a listener must show, and what they showed (docs/proof.md)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from certorbit.clock import Chance, Clock
 from certorbit.model.backoff import Poll
 from certorbit.model.balancer import Listener
+from certorbit.model.client_policy import ClientPolicy, PolicyMark
 from certorbit.model.deployment import Handshake, Proof
 from certorbit.model.entry import Version
+from certorbit.model.site import ClientCertificateMode
 from certorbit.pki.pem import read_certificates
 from certorbit.ports.prober import Prober, Served
 
@@ -23,16 +25,21 @@ WILDCARD_LABEL: Final = "certorbit-proof"  # stands for the asterisk; no host ha
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a listener must serve. intermediates: fingerprints that must be sent beside the leaf, roots not counted."""
+    """What a listener must serve.
+
+    intermediates: fingerprints that must be sent beside the leaf, roots not counted.
+    demands_clients: nobody may get in without a certificate of his own.
+    """
 
     leaf: str
     intermediates: frozenset[str]
     names: tuple[str, ...]
     key_algorithm: str
+    demands_clients: bool = False
 
 
-def expect(version: Version, *, is_default: bool) -> Expected:
-    """Return what must be served for a version.
+def expect(version: Version, *, is_default: bool, policy: ClientPolicy | PolicyMark | None = None) -> Expected:
+    """Return what must be served for a version. policy: what its clients are checked by; None: nothing is proven of it.
 
     Each DNS name is asked for by SNI, a wildcard by one name under it. IP addresses can't be asked for (RFC 6066 §3):
     they are covered where the certificate is the default, which is asked for without SNI too.
@@ -48,6 +55,7 @@ def expect(version: Version, *, is_default: bool) -> Expected:
         ),
         names=(*names, "") if is_default or not names else names,
         key_algorithm=version.facts.key_algorithm,
+        demands_clients=policy is not None and policy.mode is ClientCertificateMode.ON,
     )
 
 
@@ -90,10 +98,26 @@ class Prover:
             served = await self.prober.probe(listener.endpoints, expected.names, key_algorithm=expected.key_algorithm)
             now = self.clock.now()
             proof = judge(served, expected, at=now)
+            if proof.is_served and expected.demands_clients:
+                proof = await self._prove_refusal(listener, expected, proof)
             if proof.is_served or now >= ends_at or not served:
                 return proof
             await self.clock.sleep(POLL.pause(turn, uniform=self.chance.between))
             turn += 1
+
+    async def _prove_refusal(self, listener: Listener, expected: Expected, proof: Proof) -> Proof:
+        """Return the proof, turned into a bad one if somebody without a client certificate gets in."""
+        tried = await self.prober.try_without_certificate(listener.endpoints, expected.names)
+        open_doors = [one for one in tried if one.gets_in]
+        if not open_doors:
+            return proof
+        first = open_doors[0]
+        way = "with a session that was begun under no name" if first.by_session else "without a certificate"
+        message = (
+            f"{len(open_doors)} of {len(tried)} handshakes let a client in that has to show a certificate:"
+            f" {_show_place(first.address, first.port, first.server_name)}: {way} (docs/mutual-tls.md)."
+        )
+        return replace(proof, is_served=False, message=message)
 
 
 def _find_fault(one: Served, expected: Expected) -> str:
@@ -107,8 +131,12 @@ def _find_fault(one: Served, expected: Expected) -> str:
 
 
 def _place(one: Served) -> str:
-    host = f"[{one.address}]" if ":" in one.address else one.address
-    return f"{host}:{one.port} for {one.server_name or 'no name'}"
+    return _show_place(one.address, one.port, one.server_name)
+
+
+def _show_place(address: str, port: int, server_name: str) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{port} for {server_name or 'no name'}"
 
 
 def _is_dns_name(name: str) -> bool:

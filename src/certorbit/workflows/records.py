@@ -9,7 +9,7 @@ from certorbit.errors import RetryRule
 from certorbit.model.backoff import Uniform, next_attempt_at
 from certorbit.model.ca_limits import CALimits
 from certorbit.model.change_states import SERVICE, change_of_attachment, change_of_entry, change_of_site
-from certorbit.model.entry import Entry, Source, Version, VersionID
+from certorbit.model.entry import Entry, Side, Source, Version, VersionID
 from certorbit.model.failover import (
     ALL_ALIKE,
     OrderByConfig,
@@ -25,8 +25,10 @@ from certorbit.model.operation import Operation, OperationID, OperationKind, Ope
 from certorbit.model.order import OrderIntent
 from certorbit.model.renewal import next_try_at
 from certorbit.model.schedule import Schedule
+from certorbit.pki.chain import check_for_clients
 from certorbit.ports.store import Job, UnitOfWork
 from certorbit.workflows.admission import admit, note_issued, note_problem, release
+from certorbit.workflows.audited import record_issued_version
 
 PRIORITY_RETRY = 50  # engine.md: what nobody waits for comes after what somebody waits for
 
@@ -104,6 +106,9 @@ def record_issued(  # noqa: PLR0913 - one transaction, and all that becomes true
 
     Returns: False if the operation ended meanwhile (the entry was deleted): nothing is stored then. True again if it
         was recorded before: a commit whose answer was lost is repeated.
+
+    Raises:
+        BadIssue: the entry is to be shown to servers, and the certificate is not for clients.
     """
     operation = tx.operations.lock(operation_id)
     if operation is None or operation.state.is_final:
@@ -113,6 +118,8 @@ def record_issued(  # noqa: PLR0913 - one transaction, and all that becomes true
         tx.orders.drop_key(intent.id)
         tx.operations.update(replace(operation, state=OperationState.CANCELLED, updated_at=now, finished_at=now))
         return False
+    if entry.side is Side.SERVER_TO_BACKEND_MTLS:
+        check_for_clients(chain_pem)
     version = Version(
         id=VersionID(intent.id),
         entry_uid=entry.uid,
@@ -133,17 +140,10 @@ def record_issued(  # noqa: PLR0913 - one transaction, and all that becomes true
     before = entry.current.facts.not_before if entry.current else None
     tx.schedules.put(replace(schedule, look_at=now, renew_at=None, reason="", info=None, predecessor_not_before=before))
     note_issued(tx, intent, limits=limits)
+    record_issued_version(tx, operation, entry, deployed, now=now)
     tx.orders.drop_key(intent.id)
-    tx.operations.update(
-        replace(
-            operation,
-            state=OperationState.SUCCEEDED,
-            updated_at=now,
-            finished_at=now,
-            next_attempt_at=None,
-            problem=None,
-        )
-    )
+    ended = replace(operation, state=OperationState.SUCCEEDED, updated_at=now, finished_at=now)
+    tx.operations.update(replace(ended, next_attempt_at=None, problem=None))
     return True
 
 
@@ -220,11 +220,11 @@ def _end(tx: UnitOfWork, operation: Operation, problem: Problem, *, now: datetim
     tx.operations.update(failed)
     entry = tx.entries.get_by_uid(operation.entry_uid)
     if entry is not None:
-        _take_away(tx, entry, now=now)
+        _take_away(tx, entry, operation=operation.id, now=now)
     return failed
 
 
-def _take_away(tx: UnitOfWork, entry: Entry, *, now: datetime) -> None:
+def _take_away(tx: UnitOfWork, entry: Entry, *, operation: OperationID, now: datetime) -> None:
     """Delete the entry of a failed issuance; a server group that named it already serves `placeholder`."""
     tx.configurations.lock(entry.config)
     changes = []
@@ -235,7 +235,8 @@ def _take_away(tx: UnitOfWork, entry: Entry, *, now: datetime) -> None:
         tx.attachments.delete(attachment.id)
         changes.append(change_of_attachment(attachment, None))
     tx.entries.delete(entry.uid)
-    tx.configurations.record(entry.config, [*changes, change_of_entry(entry, None)], by=SERVICE, now=now)
+    changes.append(change_of_entry(entry, None))
+    tx.configurations.record(entry.config, changes, by=SERVICE, now=now, operation=operation)
 
 
 def _plan_next(tx: UnitOfWork, operation: Operation, problem: Problem, *, due: datetime, now: datetime) -> Operation:

@@ -1,10 +1,9 @@
 """Changes one unit: install, attach, prove; and back again if it isn't served."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Final, TypeVar
@@ -16,29 +15,31 @@ from certorbit.errors import CertorbitError, NotServed, Outside, Throttled
 from certorbit.model.backoff import Poll
 from certorbit.model.balancer import Copy, HeldCopy, Listener
 from certorbit.model.deployment import Attachment, Proof, Rollout, Stage
-from certorbit.model.entry import ConfigID, Entry, Version
+from certorbit.model.entry import Entry, Version
 from certorbit.model.operation import OperationID
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.workflows import rollout_records as records
 from certorbit.workflows.proof import Prover, expect
+from certorbit.workflows.turns import ScopeTurns
 from certorbit.workflows.unit import (
+    Policies,
     Result,
     Unit,
+    check_can_verify,
     is_worth_another_try,
     make_bundle,
     not_served,
     restore,
     snapshot_of,
     switch,
+    verify,
 )
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 TRY_POLL: Final = Poll(first=1.0, longest=15.0, factor=4.0)
-TURN_POLL: Final = Poll(first=0.1, longest=2.0)
-TURN_LIMIT: Final = timedelta(minutes=10)  # longer than a unit's calls take with all their tries
 SETTLED: Final = frozenset({Stage.PROVEN, Stage.ROLLED_BACK, Stage.FAILED, Stage.UNSETTLED})
 
 
@@ -54,7 +55,7 @@ class Verdict(StrEnum):
 class Roller:
     """Changes units, with the parts that it works with.
 
-    tries: of one call to a target that doesn't answer. is_alone: no other process changes targets (SQLite).
+    tries: of one call to a target that doesn't answer.
     """
 
     store: Store
@@ -63,20 +64,22 @@ class Roller:
     clock: Clock
     chance: Chance
     tries: int
-    is_alone: bool
-    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    turns: ScopeTurns
 
     async def change(self, operation: OperationID, entry: Entry, version: Version, unit: Unit) -> Verdict:
         """Bring the unit to the version, or back, and write down what became of each listener.
 
         A repeat after a crash goes on: a listener that came to an end in this attempt is not touched again.
         """
-        rows = await self.store.read(lambda tx: tx.rollouts.list([operation]))
-        mine = {attachment.id for attachment in unit.attachments}
-        rollouts = [row for row in rows if row.attachment in mine]
+        mine = [attachment.id for attachment in unit.attachments]
+        rollouts = await self.store.read(lambda tx: tx.rollouts.list_some(operation, mine))
         if all(row.stage in SETTLED for row in rollouts):
             return _verdict([(row.stage, row.problem.type if row.problem else "") for row in rollouts])
-        results = await self._roll(operation, entry, version, unit, rollouts)
+        try:
+            results = await self._roll(operation, entry, version, unit, rollouts)
+        except Throttled as error:  # others had the turn for too long
+            rows = await self.store.read(lambda tx: tx.rollouts.list_some(operation, mine))
+            results = {row.attachment: Result(stage=_untouched(row), error=error) for row in rows}
         await self.store.write(lambda tx: records.record_results(tx, operation, version, results, now=self.clock.now()))
         for attachment in unit.attachments:
             result = results[attachment.id]
@@ -95,25 +98,33 @@ class Roller:
     ) -> Mapping[str, Result]:
         async with self._turn(operation, unit):
             try:
+                policies = await self.store.read(lambda tx: records.find_policies(tx, entry, unit))
+                check_can_verify(unit, policies)
                 looks = await self._again(partial(self._look, unit))
             except Outside as error:
                 return {row.attachment: Result(stage=_untouched(row), error=error) for row in rollouts}
             present = await self.store.write(
                 lambda tx: records.begin_unit(
-                    tx, operation, entry, unit, {k: snapshot_of(v) for k, v in looks.items()}, now=self.clock.now()
+                    tx,
+                    operation,
+                    entry,
+                    unit,
+                    {k: snapshot_of(v) for k, v in looks.items()},
+                    policies=policies,
+                    now=self.clock.now(),
                 )
             )
             copy = Copy(handle=present.handle, link=present.link) if present else None
             try:
                 copy = await self._again(partial(self._install, entry, version, unit, copy))
-                seen = await self._switch_all(entry, unit, copy)
+                seen = await self._switch_all(entry, unit, copy, policies)
             except Outside as error:
-                return await self._back(operation, entry, unit, copy, error=error)
+                return await self._back(operation, entry, unit, copy, policies, error=error)
         proofs = await asyncio.gather(
             *(
                 self.prover.prove(
                     seen[attachment.id],
-                    expect(version, is_default=attachment.is_default),
+                    expect(version, is_default=attachment.is_default, policy=policies[attachment.id]),
                     grace_seconds=unit.placed.grace_seconds,
                 )
                 for attachment in unit.attachments
@@ -126,9 +137,13 @@ class Roller:
                 for attachment, proof in zip(unit.attachments, proofs, strict=True)
             }
         async with self._turn(operation, unit):
-            results = await self._back(operation, entry, unit, copy, error=not_served(*bad[0]))
+            results = await self._back(operation, entry, unit, copy, policies, error=not_served(*bad[0]))
         shown: dict[str, Proof] = {at.id: proof for at, proof in zip(unit.attachments, proofs, strict=True)}
         return {key: replace(result, proof=shown[key]) for key, result in results.items()}
+
+    def _turn(self, operation: OperationID, unit: Unit) -> AbstractAsyncContextManager[None]:
+        """Change the unit's scope alone. Not held while a proof waits."""
+        return self.turns.take(unit.placed.target.name, unit.scope, holder=operation)
 
     async def _look(self, unit: Unit) -> dict[str, Listener]:
         return {at.id: await unit.placed.target.look(at.listener) for at in unit.attachments}
@@ -156,11 +171,12 @@ class Roller:
         )
         return copy
 
-    async def _switch_all(self, entry: Entry, unit: Unit, copy: Copy) -> dict[str, Listener]:
+    async def _switch_all(self, entry: Entry, unit: Unit, copy: Copy, policies: Policies) -> dict[str, Listener]:
         own = await self.store.read(lambda tx: records.own_handles(tx, entry.uid, unit))
         seen: dict[str, Listener] = {}
         for attachment in unit.attachments:
             others = await self.store.read(partial(records.other_handles, attachment=attachment))
+            await self._again(partial(verify, unit.placed, attachment, copy.handle, policies[attachment.id]))
             seen[attachment.id] = await self._again(
                 partial(
                     switch,
@@ -175,21 +191,37 @@ class Roller:
         return seen
 
     async def _back(
-        self, operation: OperationID, entry: Entry, unit: Unit, copy: Copy | None, *, error: CertorbitError
+        self,
+        operation: OperationID,
+        entry: Entry,
+        unit: Unit,
+        copy: Copy | None,
+        policies: Policies,
+        *,
+        error: CertorbitError,
     ) -> dict[str, Result]:
         """Let the unit's listeners serve what they served before; each result has the error that led here.
+
+        Who may get in doesn't go back with the version: what is wanted now stays in force.
 
         copy: the one that failed, as far as it is known.
         """
         log.warning("deployment.rolling_back", entry=entry.id, message=error.message)
         try:
-            return await self._go_back(operation, entry, unit, copy, error)
+            return await self._go_back(operation, entry, unit, copy, policies, error=error)
         except Outside as second:
             log.error("deployment.roll_back_failed", entry=entry.id, message=second.message)  # noqa: TRY400 - no traceback: the message says it
             return {at.id: Result(stage=Stage.UNSETTLED, error=error) for at in unit.attachments}
 
     async def _go_back(
-        self, operation: OperationID, entry: Entry, unit: Unit, failed: Copy | None, error: CertorbitError
+        self,
+        operation: OperationID,
+        entry: Entry,
+        unit: Unit,
+        failed: Copy | None,
+        policies: Policies,
+        *,
+        error: CertorbitError,
     ) -> dict[str, Result]:
         plan = await self.store.read(lambda tx: records.plan_return(tx, operation, entry, unit))
         new = failed.handle if failed else ""
@@ -204,6 +236,11 @@ class Roller:
             if before is None:
                 results[attachment.id] = Result(stage=Stage.FAILED, error=error)
                 continue
+            held = {renamed.get(handle, handle) for handle in (before.default, *before.certificates)} - {new}
+            # A policy that the target refused can't be asked for again; what the copy had is in force.
+            if isinstance(error, NotServed) or renamed:
+                for handle in sorted(held & (plan.own | set(renamed.values()))):
+                    await self._again(partial(verify, unit.placed, attachment, handle, policies[attachment.id]))
             listener = await self._again(partial(restore, unit.placed, attachment, before, new=new, renamed=renamed))
             results[attachment.id] = await self._show_old(attachment, plan.old, listener, unit, error)
         return results
@@ -235,37 +272,6 @@ class Roller:
                 log.warning("deployment.call_failed", turn=turn, message=error.message)
             await self.clock.sleep(TRY_POLL.pause(turn, uniform=self.chance.between))
         return await call()
-
-    @asynccontextmanager
-    async def _turn(self, operation: OperationID, unit: Unit) -> AsyncIterator[None]:
-        """Change a target's scope alone: providers replace whole lists. Not held while a proof waits.
-
-        Raises:
-            Throttled: others had the turn for longer than a unit may take.
-        """
-        name = ConfigID(f"target:{unit.placed.target.name}/{unit.scope}")
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            if self.is_alone:
-                yield
-                return
-            holder = f"{operation}/{unit.attachments[0].id}"
-            await self._take(name, holder)
-            try:
-                yield
-            finally:
-                await self.store.write(lambda tx: tx.publish_turns.give_back(name, holder))
-
-    async def _take(self, name: ConfigID, holder: str) -> None:
-        started = self.clock.now()
-        turn = 0
-        while (now := self.clock.now()) < started + TURN_LIMIT:
-            if await self.store.write(
-                lambda tx, now=now: tx.publish_turns.take(name, holder, now=now, until=now + TURN_LIMIT)  # type: ignore[misc]
-            ):
-                return
-            await self.clock.sleep(TURN_POLL.pause(turn, uniform=self.chance.between))
-            turn += 1
-        raise Throttled(f"Another worker has been changing {name} for {TURN_LIMIT}; this one tries again later.")
 
 
 def _untouched(row: Rollout) -> Stage:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from certorbit.deploying.client_policies import ClientPolicies
 from certorbit.deploying.locking import lock_attachments
 from certorbit.model.balancer import HeldCopy
-from certorbit.model.deployment import Attachment, Snapshot, Stage, Wanted
+from certorbit.model.deployment import Attachment, AttachmentID, Snapshot, Stage, Wanted
 from certorbit.model.entry import Entry, EntryUID, Version, VersionID
 from certorbit.model.operation import OperationID, problem_from
 from certorbit.ports.store import UnitOfWork
-from certorbit.workflows.unit import Result, Unit
+from certorbit.workflows.unit import Policies, Result, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,12 @@ class Return:
     own: frozenset[str]
 
 
+def find_policies(tx: UnitOfWork, entry: Entry, unit: Unit) -> Policies:
+    """Return what each listener of the unit is to check clients by. Raises TargetRefused."""
+    policies = ClientPolicies(tx, entry)
+    return {attachment.id: policies.of(attachment) for attachment in unit.attachments}
+
+
 def begin_unit(
     tx: UnitOfWork,
     operation: OperationID,
@@ -41,15 +48,17 @@ def begin_unit(
     unit: Unit,
     looks: Mapping[str, Snapshot],
     *,
+    policies: Policies,
     now: datetime,
 ) -> HeldCopy | None:
     """Write down what the unit's listeners hold before anything is changed; return the entry's copy in the scope.
 
+    Also what they are told to check clients by, so that it is known whatever becomes of the change.
     A repeat keeps what the first run saw: afterwards the listeners may show our own half-done change.
     """
     present = find_copy(tx, entry.uid, unit)
-    for row in tx.rollouts.list([operation]):
-        if row.attachment not in looks or row.stage in {Stage.CHANGING, Stage.UNSETTLED}:
+    for row in tx.rollouts.list_some(operation, [AttachmentID(one) for one in looks]):
+        if row.stage in {Stage.CHANGING, Stage.UNSETTLED}:
             continue
         tx.rollouts.put(
             replace(
@@ -63,44 +72,43 @@ def begin_unit(
     held = lock_attachments(tx, [attachment.listener for attachment in unit.attachments])
     for attachment in unit.attachments:
         if attachment.id in held:
-            tx.attachments.update(replace(held[attachment.id], stage=Stage.CHANGING, updated_at=now))
+            policy = policies[attachment.id]
+            mark = policy.mark if policy is not None else None
+            tx.attachments.update(
+                replace(held[attachment.id], stage=Stage.CHANGING, client_policy=mark, updated_at=now)
+            )
     return present
 
 
 def find_copy(tx: UnitOfWork, entry: EntryUID, unit: Unit) -> HeldCopy | None:
     """Return the entry's copy in the unit's scope: the one that the listeners hold, else the newest."""
     held = {attachment.handle for attachment in unit.attachments}
-    copies = [
-        copy
-        for copy in tx.copies.list_of_entry(entry)
-        if (copy.target, copy.scope) == (unit.placed.target.name, unit.scope) and copy.handle in held
-    ]
-    return copies[0] if copies else tx.copies.find(unit.placed.target.name, unit.scope, entry)
+    name = unit.placed.target.name
+    copies = [copy for copy in tx.copies.list_in_scope(name, unit.scope, entry) if copy.handle in held]
+    return copies[0] if copies else tx.copies.find(name, unit.scope, entry)
 
 
 def own_handles(tx: UnitOfWork, entry: EntryUID, unit: Unit) -> frozenset[str]:
     """Return the handles of the entry's copies at the unit's target, doomed ones too."""
-    name = unit.placed.target.name
-    return frozenset(copy.handle for copy in tx.copies.list_of_entry(entry) if copy.target == name)
+    return tx.copies.list_handles(unit.placed.target.name, entry)
 
 
 def other_handles(tx: UnitOfWork, attachment: Attachment) -> Others:
     """Return what other entries of ours have on the listener."""
     displaced, kept = "", set()
-    for other in tx.attachments.list_of_target(attachment.listener.target):
-        if other.listener != attachment.listener or other.id == attachment.id or not other.handle:
+    for other in tx.attachments.list_of_listener(attachment.listener):
+        if other.id == attachment.id or not other.handle:
             continue
         if other.entry_uid == attachment.replaces:
             displaced = other.handle
-        if other.wanted is Wanted.ATTACHED:
+        elif other.wanted is Wanted.ATTACHED:
             kept.add(other.handle)
     return Others(displaced, frozenset(kept))
 
 
 def plan_return(tx: UnitOfWork, operation: OperationID, entry: Entry, unit: Unit) -> Return:
     """Return what is needed to let the unit's listeners serve what they served before."""
-    mine = {attachment.id for attachment in unit.attachments}
-    rows = [row for row in tx.rollouts.list([operation]) if row.attachment in mine]
+    rows = tx.rollouts.list_some(operation, [attachment.id for attachment in unit.attachments])
     before: dict[str, Snapshot] = {row.attachment: row.before for row in rows if row.before is not None}
     wanted: VersionID | None = next((row.from_version for row in rows if row.from_version != row.to_version), None)
     versions = tx.entries.list_versions(entry.uid) if wanted else ()
@@ -118,7 +126,7 @@ def record_results(
 
     A wish that changed while it was being fulfilled (it shall be the default now) is not yet fulfilled.
     """
-    rows = [row for row in tx.rollouts.list([operation]) if row.attachment in results]
+    rows = tx.rollouts.list_some(operation, [AttachmentID(one) for one in results])
     held = lock_attachments(tx, [row.listener for row in rows])
     for row in rows:
         result = results[row.attachment]

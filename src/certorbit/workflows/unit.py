@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from certorbit.errors import CertorbitError, DeployFailed, NotServed, Outside, TargetRefused, Throttled
 from certorbit.model.balancer import Bundle, Copy, Listener
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.deployment import Attachment, Proof, Snapshot, Stage
 from certorbit.model.entry import Entry, Version, key_context
 from certorbit.model.material import PrivateKeyPEM
 from certorbit.ports.keyring import Keyring
-from certorbit.ports.target import PlacedTarget
+from certorbit.ports.target import PlacedTarget, VerifiesClients
+
+Policies = Mapping[str, ClientPolicy | None]  # by attachment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,27 @@ def is_worth_another_try(error: CertorbitError) -> bool:
     return isinstance(error, Throttled) or (isinstance(error, Outside) and not isinstance(error, DeployFailed))
 
 
+def check_can_verify(unit: Unit, policies: Policies) -> None:
+    """Raise TargetRefused if clients are to be checked and the target can't: better not served than served openly."""
+    target = unit.placed.target
+    policy = next((policy for policy in policies.values() if policy is not None), None)
+    if policy is None or isinstance(target, VerifiesClients):
+        return
+    first = unit.attachments[0]
+    raise TargetRefused(
+        f"{first.listener}: the target {target.name!r} can't check client certificates, and a server group demands it"
+        f" for {first.entry_id!r} (client_certificate_mode). Set the mode to off, or use another target"
+        " (docs/mutual-tls.md).",
+        subject=str(first.listener),
+    )
+
+
+async def verify(placed: PlacedTarget, attachment: Attachment, handle: str, policy: ClientPolicy | None) -> None:
+    """Let the listener check clients of the copy by the policy. Before it is attached: it is never served openly."""
+    if isinstance(placed.target, VerifiesClients):
+        await placed.target.verify_clients(attachment.listener, Copy(handle=handle, link=""), policy)
+
+
 async def switch(
     placed: PlacedTarget,
     attachment: Attachment,
@@ -71,7 +95,8 @@ async def switch(
 ) -> Listener:
     """Let a listener serve the copy as it is wanted; return the listener as it is then. Repeating it is harmless.
 
-    own: handles of this entry's copies in the scope. displaced: handle of the entry whose place it takes, or "".
+    own: handles of this entry's copies in the scope. displaced: handle of the entry whose place it takes, or "": both
+    are for the same names, so while both are on the listener nobody can say which one is served.
     kept: handles of others that stay wanted on the listener: the former default gets a place beside the new one.
     """
     target, key = placed.target, attachment.listener
@@ -85,13 +110,13 @@ async def switch(
             if now.default in kept and now.max_certificates > 0:
                 await target.attach(key, Copy(handle=now.default, link=""), instead_of="")
     elif not now.holds(copy.handle):
-        is_full = displaced and not now.has_room_for()
-        await target.attach(key, copy, instead_of=old[0] if old else displaced if is_full else "")
+        taken = displaced if displaced in now.certificates and displaced != now.default else ""
+        await target.attach(key, copy, instead_of=old[0] if old else taken)
     now = await target.look(key)
-    for handle in now.handles:
-        if handle in own and handle not in {copy.handle, now.default}:
-            await target.detach(key, handle)
-    return await target.look(key) if len(old) > 1 else now
+    left = [h for h in now.handles if h in own | {displaced} and h not in {copy.handle, now.default}]
+    for handle in left:
+        await target.detach(key, handle)
+    return await target.look(key) if left else now
 
 
 async def restore(

@@ -13,10 +13,17 @@ from certorbit.internal_ca.authority import InternalAuthority
 from certorbit.internal_ca.issuer import InternalIssuer
 from certorbit.model.identifiers import normalise_identifiers
 from certorbit.model.material import KeyType
+from certorbit.net.fetch import GuardedFetcher
+from certorbit.net.outbound_rules import OutboundRules
+from certorbit.observe.metrics import Metrics
+from certorbit.pki.crl_points import read_leaf
 from certorbit.pki.csr import make_csr
 from certorbit.pki.private_key import make_key
+from certorbit.revocation.lists import CRLLists
+from certorbit.revocation_settings import RevocationSettings
 from certorbit.settings import InternalCASettings
-from fakes.clock import FakeClock
+from certorbit.workflows.revocation_look import judge
+from fakes.clock import FakeChance, FakeClock
 from fakes.memory_authorities import MemoryAuthorityStore
 from fakes.memory_keyring import MemoryKeyring
 from programs import require_program
@@ -145,3 +152,21 @@ async def test_many_readers_at_once_get_one_crl(house: House) -> None:
     crls = await asyncio.gather(*(house.authority.crl_der() for _ in range(20)))
     assert len(set(crls)) == 1
     assert house.store.authorities.crl_number == 1
+
+
+async def test_our_own_look_reads_the_crl_without_a_download(house: House) -> None:
+    lists = CRLLists(
+        store=house.store,
+        fetcher=GuardedFetcher(OutboundRules()),
+        own=house.authority,
+        settings=RevocationSettings(check=False),
+        clock=house.clock,
+        chance=FakeChance(),
+        metrics=Metrics(),
+    )
+    good, bad = await house.issue(), await house.issue()
+    await house.issuer.revoke(bad, reason=4)
+    now = house.clock.now()
+    verdicts = [(await judge(read_leaf(chain), source=lists, now=now))[0] for chain in (good, bad)]
+    assert [(verdict.state, verdict.reason) for verdict in verdicts] == [("good", ""), ("revoked", "superseded")]
+    assert verdicts[1].revoked_at == now.replace(microsecond=0)

@@ -49,9 +49,9 @@ def test_a_poll_starts_at_fifty_milliseconds_and_stays_bounded() -> None:
 
 
 def test_a_read_only_key_may_not_write_and_is_told_so() -> None:
-    reader = Principal(key_id=APIKeyID("k"), name="ci", role=Role.READ_ONLY, may_export_keys=False)
+    reader = Principal(key_id=APIKeyID("k"), name="ci", role=Role.VIEWER, may_export_keys=False)
     reader.check(Right.READ)
-    with pytest.raises(NotAllowed, match="'ci' \\(read-only\\) has no right to change anything"):
+    with pytest.raises(NotAllowed, match="'ci' \\(viewer\\) has no right to change anything"):
         reader.check(Right.WRITE)
 
 

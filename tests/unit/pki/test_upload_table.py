@@ -159,8 +159,8 @@ ACCEPTED: dict[str, Callable[[], Accepted]] = {
         Input(EC.leaf_pem, EC.key_pem, Side.SERVER_TO_BACKEND_MTLS), chain=(EC.leaf,), key=EC.key_pem
     ),
     "ok/clientCA with one root": lambda: bundle(EC.root),
-    "ok/backendCA with several in their order": lambda: bundle(DEEP.root, EC.issuers[0], EC.root, side=Side.BACKEND_CA),
-    "ok/clientCA with duplicates": lambda: bundle(EC.root, EC.root, EC.issuers[0]),
+    "ok/backendCA with several in their order": lambda: bundle(EC.issuers[0], DEEP.root, EC.root, side=Side.BACKEND_CA),
+    "ok/clientCA with duplicates": lambda: bundle(EC.issuers[0], EC.root, EC.root),
     "ok/clientCA with text around": lambda: bundle(EC.root, around="Example Root\n============\n"),
     "ok/clientCA that has expired": lambda: bundle(
         make_certificate(key=make_key(), subject="CN=Ended", is_ca=True, days=-5)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from desk import PROD, Desk, make_generate, make_upload
 
 from certorbit.errors import BadInput, Broken, NotFound, NotSignedIn
-from certorbit.model.access import APIKey, APIKeyID, Role
+from certorbit.model.access import APIKey, APIKeyID, KeyTerms, Role
 from certorbit.model.entry import PLACEHOLDER, ConfigID, EntryID, Side, Source
 from certorbit.model.operation import Operation, OperationID, OperationState
 from certorbit.pki.selfsigned import make_placeholder
@@ -22,9 +22,7 @@ async def create(desk: Desk, *, name: str = "hook", role: Role = Role.ADMIN, sec
     key = await desk.store.write(
         lambda tx: api_keys.create_key(
             tx,
-            name=name,
-            role=role,
-            may_export_keys=False,
+            KeyTerms(name=name, role=role),
             now=desk.clock.now(),
             new_id=desk.new_id,
             secret=secret,
@@ -33,13 +31,16 @@ async def create(desk: Desk, *, name: str = "hook", role: Role = Role.ADMIN, sec
     return key, secret
 
 
+async def recognise(desk: Desk, secret: str) -> api_keys.Recognised:
+    return await desk.store.read(lambda tx: api_keys.authenticate(tx, secret, now=desk.clock.now()))
+
+
 async def test_only_the_hash_of_a_key_is_kept(desk: Desk) -> None:
     key, secret = await create(desk, name="  deploy hook ")
     assert (key.name, key.prefix) == ("deploy hook", secret[:8])
     assert secret not in repr(key)
     assert await desk.store.read(api_keys.list_keys) == [key]
-    principal = await desk.store.read(lambda tx: api_keys.authenticate(tx, secret))
-    assert (principal.key_id, principal.name, principal.role) == (key.id, "deploy hook", Role.ADMIN)
+    assert (await recognise(desk, secret)).key == key
 
 
 def test_a_new_key_has_256_random_bits_and_a_prefix_for_scanners() -> None:
@@ -63,7 +64,7 @@ async def test_an_unknown_and_a_revoked_key_look_the_same(desk: Desk) -> None:
     said = set()
     for wrong in (secret, secret + "x", "", "co_" + "x" * 43):
         with pytest.raises(NotSignedIn) as caught:
-            await desk.store.read(lambda tx, wrong=wrong: api_keys.authenticate(tx, wrong))
+            await desk.store.read(lambda tx, wrong=wrong: api_keys.authenticate(tx, wrong, now=desk.clock.now()))
         said.add(caught.value.message)
         assert not wrong or wrong not in caught.value.message
     assert len(said) == 1
@@ -83,10 +84,10 @@ async def test_revoking_again_is_harmless_and_keeps_the_first_time(desk: Desk) -
 
 async def test_the_last_administrator_stays(desk: Desk) -> None:
     last, secret = await create(desk)
-    await create(desk, name="reader", role=Role.READ_ONLY)
+    await create(desk, name="reader", role=Role.VIEWER)
     with pytest.raises(BadInput, match="'hook' is the last administrator's key"):
         await desk.store.write(lambda tx: api_keys.revoke_key(tx, last.id, now=desk.clock.now()))
-    assert (await desk.store.read(lambda tx: api_keys.authenticate(tx, secret))).key_id == last.id
+    assert (await recognise(desk, secret)).key == last
     with pytest.raises(NotFound):
         await desk.store.write(lambda tx: api_keys.revoke_key(tx, APIKeyID("no-such"), now=desk.clock.now()))
 
@@ -106,8 +107,8 @@ async def test_a_new_database_gets_one_administrator(desk: Desk, bootstrap: str)
 
     shown = [await ensure("co_random-1"), await ensure("co_random-2")]
     assert shown == [None if bootstrap else "co_random-1", None], "shown once"
-    principal = await desk.store.read(lambda tx: api_keys.authenticate(tx, bootstrap or "co_random-1"))
-    assert (principal.role, principal.may_export_keys) == (Role.ADMIN, True)
+    key = (await recognise(desk, bootstrap or "co_random-1")).key
+    assert (key.role, key.may_export_keys) == (Role.ADMIN, True)
     assert len(await desk.store.read(api_keys.list_keys)) == 1
 
 

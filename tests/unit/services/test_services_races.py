@@ -210,7 +210,9 @@ async def test_no_server_group_names_a_certificate_that_is_deleted_at_once(desks
         site = Site(config=PROD, id=SiteID(entry_id), name="Site", ssl_certificate=entry_id)
 
         async def create(site: Site = site) -> object:
-            return await other.store.write(lambda tx: sites.create(tx, site, by=BY, now=other.clock.now()))
+            return await other.store.write(
+                lambda tx: sites.create(tx, site, by=BY, now=other.clock.now(), new_id=other.new_id)
+            )
 
         results = await both(*([one.delete(entry_id), create()][:: 1 if number % 2 else -1]))
         stored = await one.store.read(lambda tx, site=site: tx.sites.find(PROD, site.id))  # type: ignore[misc]
@@ -221,19 +223,31 @@ async def test_no_server_group_names_a_certificate_that_is_deleted_at_once(desks
 async def test_changes_of_one_server_group_at_once_are_all_kept(desks: tuple[Desk, Desk]) -> None:
     one, other = desks
     site = Site(config=PROD, id=SiteID("shop"), name="Shop")
-    await one.store.write(lambda tx: sites.create(tx, site, by=BY, now=one.clock.now()))
+    await one.store.write(lambda tx: sites.create(tx, site, by=BY, now=one.clock.now(), new_id=one.new_id))
 
     async def describe(desk: Desk, text: str) -> object:
         return await desk.store.write(
             lambda tx: sites.change(
-                tx, PROD, site.id, lambda before: replace(before, description=text), by=BY, now=desk.clock.now()
+                tx,
+                PROD,
+                site.id,
+                lambda before: replace(before, description=text),
+                by=BY,
+                now=desk.clock.now(),
+                new_id=desk.new_id,
             )
         )
 
     async def rename(desk: Desk, text: str) -> object:
         return await desk.store.write(
             lambda tx: sites.change(
-                tx, PROD, site.id, lambda before: replace(before, name=text), by=BY, now=desk.clock.now()
+                tx,
+                PROD,
+                site.id,
+                lambda before: replace(before, name=text),
+                by=BY,
+                now=desk.clock.now(),
+                new_id=desk.new_id,
             )
         )
 

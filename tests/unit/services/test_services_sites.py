@@ -19,7 +19,7 @@ STORE_SITE = SiteID("store")
 
 async def add_site(desk: Desk, *, certificate: str = SHOP) -> None:
     site = Site(config=PROD, id=STORE_SITE, name="Store", ssl_certificate=certificate)
-    await desk.store.write(lambda tx: sites.create(tx, site, by=BY, now=desk.clock.now()))
+    await desk.store.write(lambda tx: sites.create(tx, site, by=BY, now=desk.clock.now(), new_id=desk.new_id))
 
 
 async def newest_changes(desk: Desk) -> tuple[str, tuple[Change, ...]]:

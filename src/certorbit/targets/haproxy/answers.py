@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from certorbit.errors import CredentialsRefused, TargetRefused
 
 _TRANSACTION = re.compile(r"^transaction (?:created|updated) for certificate (.+)!$", re.IGNORECASE | re.MULTILINE)
+_OPTIONS = re.compile(r"\[([^\]]*)\]")
 _ENTRY = re.compile(r"(?P<path>\S+?):(?P<line>\d+)(?: (?P<rest>.*))?")
 
 
@@ -22,10 +23,14 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """One entry of a crt-list in memory. line: what `del ssl crt-list` calls it by, not a line of the file."""
+    """One entry of a crt-list in memory. line: what `del ssl crt-list` calls it by, not a line of the file.
+
+    options: what stands in brackets behind it, without them.
+    """
 
     path: str
     line: int
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,8 @@ def read_entries(answer: str, *, crt_list: str) -> list[ListEntry] | None:
         match = _ENTRY.fullmatch(line)
         if match is None:
             return None
-        entries.append(ListEntry(match["path"], int(match["line"])))
+        options = _OPTIONS.match(match["rest"] or "")
+        entries.append(ListEntry(match["path"], int(match["line"]), options[1] if options else ""))
     return entries
 
 

@@ -16,6 +16,7 @@ from certorbit.errors import TargetFull, TargetGone, TargetRefused
 from certorbit.target_settings.haproxy import HAProxyListenerTable, HAProxyTargetSettings
 from certorbit.targets.files import in_thread
 from certorbit.targets.haproxy.answers import ListEntry
+from certorbit.targets.haproxy.clients import Clients
 from certorbit.targets.haproxy.disk import Disk
 from certorbit.targets.haproxy.material import NO_LEAF, read_leaf
 from certorbit.targets.haproxy.runtime import RuntimeAPI
@@ -27,10 +28,11 @@ log = structlog.get_logger(__name__)
 class Changes:
     """The changes at one target."""
 
-    def __init__(self, settings: HAProxyTargetSettings, *, runtime: RuntimeAPI, disk: Disk) -> None:
+    def __init__(self, settings: HAProxyTargetSettings, *, runtime: RuntimeAPI, disk: Disk, clients: Clients) -> None:
         self._settings = settings
         self._runtime = runtime
         self._disk = disk
+        self._clients = clients
 
     async def settle(self) -> None:
         """Drop the open transaction if it is of one of our files: whoever opened it is dead, for we hold the lock."""
@@ -64,14 +66,15 @@ class Changes:
         entries = await self._runtime.entries(listener.crt_list)
         default = await self._managed_default(listener, entries)
         pem = await self._read(handle)
+        options = await in_thread(lambda: self._clients.options(handle))
         if default and default in {handle, instead_of}:
             await self.set_default(listener, handle)
         else:
             if handle not in {entry.path for entry in entries}:
                 self._check_room(listener, entries, without={handle, instead_of})
                 await self._load_if_missing(handle, pem)
-                await self._runtime.add_entry(listener.crt_list, handle)
-            await in_thread(lambda: self._disk.add_line(listener.crt_list, handle))
+                await self._runtime.add_entry(listener.crt_list, handle, options=options)
+            await in_thread(lambda: self._disk.add_line(listener.crt_list, handle, options=options))
         if instead_of not in {"", handle}:
             await self._drop(listener, instead_of)
 
@@ -90,6 +93,8 @@ class Changes:
             await self._restore_default(listener)
             return
         pem = await self._read(handle)
+        if await in_thread(lambda: self._clients.options(handle)):
+            raise self._clients.refuse_default(listener, handle)
         await self._load(default, pem)
         await in_thread(lambda: self._disk.point_default_at(handle, name=listener.name))
         await self._verify(default, pem)
@@ -119,6 +124,7 @@ class Changes:
                     f"Target {self._settings.name}: {handle} is in use by listener {listener.name!r}.", subject=handle
                 )
         await self._runtime.delete(handle)
+        await self._clients.forget(handle)
         await in_thread(lambda: self._disk.delete(handle))
 
     async def _restore_default(self, listener: HAProxyListenerTable) -> None:
@@ -146,7 +152,7 @@ class Changes:
             try:
                 await self._runtime.delete_entry(listener.crt_list, entry)
             except TargetRefused:
-                await in_thread(lambda: self._disk.add_line(listener.crt_list, path))
+                await in_thread(partial(self._disk.add_line, listener.crt_list, path, options=entry.options))
                 raise
 
     async def _read(self, handle: str) -> str:

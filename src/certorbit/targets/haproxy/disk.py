@@ -27,6 +27,7 @@ DEFAULT: Final = "default.pem"
 ORIGINAL_DEFAULT: Final = "original-default.pem"
 _TRIAL: Final = ".certorbit-check"
 _LONGEST_CONFIG: Final = 100  # characters in a file's name; a longer one is cut and gets its digest
+_OPTIONS = re.compile(r"\[([^\]]*)\]")
 _COPY = re.compile(r"(?P<config>[A-Za-z0-9._~%-]+)\.(?P<entry>[a-z0-9-]+)\.pem")
 
 
@@ -51,10 +52,10 @@ class Disk:
 
     def is_ours(self, path: str) -> bool:
         """Return whether it is the path of a copy or of a managed default."""
-        return self.is_handle(path) or (path.endswith(f"/{DEFAULT}") and self._is_inside(path))
+        return self.is_handle(path) or (path.endswith(f"/{DEFAULT}") and self.is_inside(path))
 
     def is_handle(self, path: str) -> bool:
-        return self._is_inside(path) and is_copy(path.rpartition("/")[2])
+        return self.is_inside(path) and is_copy(path.rpartition("/")[2])
 
     def copies(self, name: str) -> list[str]:
         """Return the handles of the copies at a listener, by name."""
@@ -125,14 +126,46 @@ class Disk:
         """Return the paths that the crt-list's lines name, as they stand there. Raises TargetRefused: no file."""
         return [path for line in self._lines(crt_list) if (path := _path_in(line))]
 
-    def add_line(self, crt_list: str, path: str) -> None:
+    def listed_options(self, crt_list: str) -> dict[str, str]:
+        """Return what stands in brackets behind each path of the crt-list, without them; "" where nothing does."""
+        found = {}
+        for line in self._lines(crt_list):
+            if path := _path_in(line):
+                options = _OPTIONS.match(line.strip().removeprefix(path).lstrip())
+                found[path] = options[1] if options else ""
+        return found
+
+    def rewrite_line(self, crt_list: str, path: str, *, options: str) -> None:
+        """Give the lines for the path these options, in place; harmless if there is none."""
+        lines = self._lines(crt_list)
+        wanted = _line_of(path, options)
+        changed = [wanted if _path_in(line) == path else line for line in lines]
+        if changed != lines:
+            self._write_beside(crt_list, "".join(changed))
+
+    def beside(self, handle: str) -> list[str]:
+        """Return the paths of all other files whose names begin like the copy's."""
+        name, file = handle.removeprefix(f"{self._directory}/").split("/")
+        with self._errors():
+            try:
+                with open_folder(self._directory, name, rights=self._rights) as folder:
+                    begin = file.removesuffix("pem")
+                    return [
+                        f"{self._directory}/{name}/{one}"
+                        for one in folder.names()
+                        if one.startswith(begin) and one != file
+                    ]
+            except FileNotFoundError:
+                return []
+
+    def add_line(self, crt_list: str, path: str, *, options: str = "") -> None:
         """Append a line for the path. Harmless if there is one."""
         lines = self._lines(crt_list)
         if any(_path_in(line) == path for line in lines):
             return
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
-        self._write_beside(crt_list, "".join([*lines, f"{path}\n"]))
+        self._write_beside(crt_list, "".join([*lines, _line_of(path, options)]))
 
     def drop_lines(self, crt_list: str, path: str) -> None:
         """Delete all lines for the path. Everybody else's lines and comments stay as they are."""
@@ -179,7 +212,8 @@ class Disk:
             with open_folder(_folder_of(crt_list), rights=rights) as folder:
                 folder.write(name or Path(crt_list).resolve().name, text.encode("utf-8", "surrogateescape"))
 
-    def _is_inside(self, path: str) -> bool:
+    def is_inside(self, path: str) -> bool:
+        """Return whether it is the path of a file in a listener's folder."""
         folder, _, rest = path.removeprefix(f"{self._directory}/").partition("/")
         return path.startswith(f"{self._directory}/") and folder not in {"", ".", ".."} and "/" not in rest
 
@@ -208,6 +242,10 @@ def is_copy(name: str) -> bool:
 def _path_in(line: str) -> str:
     words = line.split(maxsplit=1)
     return "" if not words or words[0].startswith("#") else words[0]
+
+
+def _line_of(path: str, options: str) -> str:
+    return f"{path} [{options}]\n" if options else f"{path}\n"
 
 
 def _folder_of(crt_list: str) -> str:

@@ -8,6 +8,7 @@ from certorbit.errors import CertorbitError
 from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings.haproxy import HAProxyListenerTable, HAProxyTargetSettings
 from certorbit.targets.files import in_thread
+from certorbit.targets.haproxy.clients import read_options
 from certorbit.targets.haproxy.disk import Disk
 from certorbit.targets.haproxy.material import read_leaf
 from certorbit.targets.haproxy.runtime import RuntimeAPI
@@ -18,11 +19,18 @@ OLDEST: Final = (2, 4)  # crt-list entries and certificates can both be added at
 
 async def find_differences(table: HAProxyListenerTable, *, runtime: RuntimeAPI, disk: Disk) -> list[str]:
     """Return what of ours HAProxy would serve differently after a start, one sentence each."""
-    entries = [entry.path for entry in await runtime.entries(table.crt_list)]
+    crt_list = table.crt_list
+    held = await runtime.entries(crt_list)
+    entries = [entry.path for entry in held]
+    options = await in_thread(lambda: disk.listed_options(crt_list))
     listed = await in_thread(lambda: disk.listed(table.crt_list))
     serving, starting = set(filter(disk.is_ours, entries)), set(filter(disk.is_ours, listed))
     found = [f"HAProxy serves {path}, which {table.crt_list} doesn't name" for path in sorted(serving - starting)]
     found += [f"{table.crt_list} names {path}, which HAProxy doesn't serve" for path in sorted(starting - serving)]
+    for entry in held:
+        in_file = options.get(entry.path)
+        if disk.is_ours(entry.path) and in_file is not None and read_options(entry.options) != read_options(in_file):
+            found.append(f"HAProxy checks the clients of {entry.path} in another way than {crt_list} says")
     if entries and disk.is_ours(entries[0]) and listed[:1] != entries[:1]:
         found.append(f"{entries[0]} is HAProxy's default, but not the first line of {table.crt_list}")
     loaded = await runtime.loaded(sorted(serving))

@@ -9,6 +9,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Final
 
 import structlog
@@ -34,7 +35,19 @@ log = structlog.get_logger(__name__)
 LONGEST_ANSWER: Final = 64 * 1024 * 1024  # bytes; a list of 100,000 certificates fits
 _AT_ONCE: Final = 30  # `show ssl cert` on one line, which must fit in the buffer (16 KiB) with paths of 430
 _FULL_BUFFER: Final = 15_000  # characters; tune.bufsize is 16384 unless haproxy.cfg says more
+_LOCKED: Final = "Operations on certificates are currently locked"
 _VERSION = re.compile(r"^Version: (\d+)\.(\d+)(\S*)", re.MULTILINE)
+
+
+class ListKind(StrEnum):
+    """What of client certificates HAProxy keeps by files. The value is our files' ending."""
+
+    CA = "ca"
+    CRL = "crl"
+
+    @property
+    def option(self) -> str:
+        return f"{self.value}-file"
 
 
 class RuntimeAPI:
@@ -44,6 +57,9 @@ class RuntimeAPI:
         self._target = target
         self._socket = socket
         self._timeout = timeout_seconds
+        # HAProxy refuses a command about certificates while one of its other threads is at such a command: ours don't
+        # get in each other's way.
+        self._turn = asyncio.Lock()
 
     async def version(self) -> tuple[int, int, str]:
         """Return major, minor and the rest of the version's text."""
@@ -140,9 +156,12 @@ class RuntimeAPI:
             raise self._refuse("show ssl crt-list", answer, path=crt_list)
         return entries
 
-    async def add_entry(self, crt_list: str, path: str) -> None:
+    async def add_entry(self, crt_list: str, path: str, *, options: str = "") -> None:
         """Serve the certificate at the list's binds. A repeat would make a second entry: look first."""
-        answer = await self._ask(f"add ssl crt-list {crt_list} {path}")
+        if options:
+            answer = await self._ask(f"add ssl crt-list {crt_list}", payload=f"{path} [{options}]\n")
+        else:
+            answer = await self._ask(f"add ssl crt-list {crt_list} {path}")
         if not is_success(answer):
             raise self._refuse("add ssl crt-list", answer, path=path)
 
@@ -151,6 +170,39 @@ class RuntimeAPI:
         answer = await self._ask(f"del ssl crt-list {crt_list} {entry.path}:{entry.line}")
         if " deleted in crtlist " not in answer:
             raise self._refuse("del ssl crt-list", answer, path=entry.path)
+
+    async def list_transaction(self, kind: ListKind) -> str:
+        """Return the path of the CA or CRL file whose transaction is open, "" if none; there is room for one."""
+        answer = await self._ask(f"show ssl {kind.option}")
+        return next((line[1:].split(" - ")[0] for line in answer.splitlines() if line.startswith("*")), "")
+
+    async def abort_list(self, kind: ListKind, path: str) -> None:
+        await self._ask(f"abort ssl {kind.option} {path}")
+
+    async def fill_list(self, kind: ListKind, path: str, pem: str) -> None:
+        """Make this the content of a CA or CRL file in memory, a new one or one that is there.
+
+        Raises:
+            TargetRefused: HAProxy can't read it, or it doesn't fit in its buffer.
+        """
+        answer = await self._ask(f"new ssl {kind.option} {path}")
+        if not answer.startswith("New ") and "already exists" not in answer:
+            raise self._refuse(f"new ssl {kind.option}", answer, path=path)
+        answer = await self._ask(f"set ssl {kind.option} {path}", payload=pem)
+        if (
+            not answer.lower().startswith(("transaction created for ", "transaction updated for "))
+            or path not in answer
+        ):
+            await self.abort_list(kind, path)
+            raise self._refuse(f"set ssl {kind.option}", answer, path=path)
+        answer = await self._ask(f"commit ssl {kind.option} {path}")
+        if not is_success(answer):
+            await self.abort_list(kind, path)
+            raise self._refuse(f"commit ssl {kind.option}", answer, path=path)
+
+    async def delete_list(self, kind: ListKind, path: str) -> None:
+        """Drop a CA or CRL file that no line names. Harmless if it is gone; one that is in use stays."""
+        await self._ask(f"del ssl {kind.option} {path}")
 
     def foreign_transaction(self, whose: str) -> TargetRefused:
         return TargetRefused(
@@ -172,7 +224,7 @@ class RuntimeAPI:
         words = " ".join(command.split()[:3])
         phase = "connect"
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._turn:
                 reader, writer = await self._connect()
                 phase = "read"
                 try:
@@ -191,7 +243,7 @@ class RuntimeAPI:
             raise Passing(self._unreachable(words, reason, phase=phase)) from error
         if not answer and payload and len(sent) > _FULL_BUFFER:
             raise TargetRefused(
-                f"Target {self._target}: HAProxy hung up on {len(sent)} characters of key and chain; its buffer is"
+                f"Target {self._target}: HAProxy hung up on {len(sent)} characters in one command; its buffer is"
                 " too small: set `tune.bufsize` in haproxy.cfg to twice that, and restart it.",
                 subject=self._target,
             )
@@ -199,6 +251,8 @@ class RuntimeAPI:
             raise Passing(self._unreachable(words, "it hung up", phase=phase))
         text = answer.decode("utf-8", "replace").replace("\0", "")
         check_permission(text, command=words, target=self._target)
+        if _LOCKED in text:
+            raise Passing(self._refuse(words, text))  # another command is at it, on another of HAProxy's threads
         return text
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -10,11 +10,13 @@ import structlog
 from certorbit.clock import Chance, Clock
 from certorbit.errors import NEVER, TargetGone, TargetRefused
 from certorbit.model.balancer import Bundle, Copy, Endpoint, Listener, ListenerKey
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.ports.target import Finding
 from certorbit.target_settings.haproxy import HAProxyListenerTable, HAProxyTargetSettings
 from certorbit.target_settings.table import split_address
 from certorbit.targets.files import in_thread, locked
 from certorbit.targets.haproxy.changes import Changes
+from certorbit.targets.haproxy.clients import Clients
 from certorbit.targets.haproxy.disk import Disk, shown_config
 from certorbit.targets.haproxy.findings import Checker, find_differences
 from certorbit.targets.haproxy.material import combine, read_leaf
@@ -39,7 +41,8 @@ class HAProxyTarget:
         self._runtime = RuntimeAPI(
             target=settings.name, socket=settings.socket, timeout_seconds=settings.timeout_seconds
         )
-        self._changes = Changes(settings, runtime=self._runtime, disk=self._disk)
+        self._clients = Clients(target=settings.name, runtime=self._runtime, disk=self._disk)
+        self._changes = Changes(settings, runtime=self._runtime, disk=self._disk, clients=self._clients)
         self._tables = {self._key_of(table): table for table in settings.listeners}
 
     @property
@@ -82,6 +85,15 @@ class HAProxyTarget:
         table = self._table_of(listener)
         await self._changing(lambda: self._changes.attach(table, copy.handle, instead_of=instead_of), what="attach")
         log.info("target.attached", target=self.name, listener=table.name, handle=copy.handle)
+
+    async def verify_clients(self, listener: ListenerKey, copy: Copy, policy: ClientPolicy | None) -> None:
+        table = self._table_of(listener)
+        if not self._disk.is_handle(copy.handle):
+            raise TargetGone(f"Target {self.name}: there is no copy {copy.handle}.", subject=copy.handle)
+        if policy is None and not await in_thread(lambda: self._clients.options(copy.handle)):
+            return  # it has none: a line has options only while the note is there
+        await self._changing(lambda: self._clients.set(table, copy.handle, policy), what="verify_clients")
+        log.info("target.clients_verified", target=self.name, handle=copy.handle, mode=policy.mode if policy else "off")
 
     async def set_default(self, listener: ListenerKey, copy: Copy) -> None:
         table = self._table_of(listener)

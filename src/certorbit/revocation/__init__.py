@@ -1,0 +1,1 @@
+"""Revocation lists: downloaded, checked, kept once for all certificates that name them."""

@@ -1,0 +1,51 @@
+"""Sessions of people: digests of cookies, never the cookies."""
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from certorbit.model.access import Role
+from certorbit.model.entry import ConfigID
+from certorbit.model.session import Session
+from certorbit.storage.tables_sessions import sessions
+from certorbit.storage.transaction import Transaction
+
+_C = sessions.c
+_BY_DIGEST = _C.digest == sa.bindparam("wanted")
+_FIND = sa.select(sessions).where(_BY_DIGEST)
+_HAS_STATE = sa.select(_C.digest).where(_C.state_digest == sa.bindparam("state"))
+_SEEN_AT = sa.bindparam("seen_at", type_=_C.last_seen_at.type)
+_NOTE_SEEN = sa.update(sessions).where(_BY_DIGEST, _C.last_seen_at < _SEEN_AT).values(last_seen_at=_SEEN_AT)
+_DELETE = sa.delete(sessions).where(_BY_DIGEST)
+_DELETE_EXPIRED = sa.delete(sessions).where(_C.expires_at <= sa.bindparam("now", type_=_C.expires_at.type))
+
+
+class SQLSessions:
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def add(self, session: Session) -> None:
+        values = {field.name: getattr(session, field.name) for field in fields(Session)}
+        self._transaction.execute(sa.insert(sessions), {**values, "role": session.role.value})
+
+    def find(self, digest: str) -> Session | None:
+        row = self._transaction.execute(_FIND, {"wanted": digest}).first()
+        if row is None:
+            return None
+        values: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        configurations = tuple(map(ConfigID, values["configurations"]))
+        return Session(**{**values, "role": Role(values["role"]), "configurations": configurations})
+
+    def has_state(self, state_digest: str) -> bool:
+        return self._transaction.execute(_HAS_STATE, {"state": state_digest}).first() is not None
+
+    def note_seen(self, digest: str, *, now: datetime) -> None:
+        self._transaction.execute(_NOTE_SEEN, {"wanted": digest, "seen_at": now})
+
+    def delete(self, digest: str) -> bool:
+        return self._transaction.execute(_DELETE, {"wanted": digest}).rowcount == 1
+
+    def delete_expired(self, *, now: datetime) -> int:
+        return self._transaction.execute(_DELETE_EXPIRED, {"now": now}).rowcount
