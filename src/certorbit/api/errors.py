@@ -14,7 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from certorbit.api.answers import JSONAnswer
-from certorbit.errors import CertorbitError, Kind, TooManyFailures
+from certorbit.errors import CertorbitError, IssuanceFailed, Kind, TooManyFailures
 from certorbit.observe.logs import HIDDEN, hide_in_text
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,9 @@ _WORDS = {404: "There is nothing at this path.", 405: "This path does not take t
 def answer_error(error: CertorbitError, *, reference: str) -> Response:
     """Return the error as the client sees it (contract.md, Errors). reference: the request's id in the logs."""
     status = STATUS[error.kind]
-    message = _hide_keys(error.message if not error.hint else f"{error.message} {error.hint}")
+    message = error.message if not error.hint else f"{error.message} {error.hint}"
+    # A CA's own words hold tokens of its challenges, and nothing that a client sent but names.
+    message = hide_in_text(message) if isinstance(error, IssuanceFailed) else _hide_keys(message)
     if error.kind is Kind.BROKEN:
         return answer_crash(reference=reference)
     if error.kind is Kind.READ_ONLY:
