@@ -6,7 +6,7 @@ KEEP ?= 1
 KILLS ?= 60
 FUZZ ?= 10000
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 
 ##@ Use
 .PHONY: setup

@@ -1,6 +1,6 @@
 """kill -9 in the middle of roll-outs: what a listener serves is what is written down, and no client sees a gap.
 
-CERTORBIT_KILLS sets the number of kills per database (12 by default), CERTORBIT_CRASH_SEED the choice of the moments.
+CERTORBIT_KILLS sets the number of kills per database (6 by default), CERTORBIT_CRASH_SEED the choice of the moments.
 """
 
 import os
@@ -16,7 +16,7 @@ from crash.nodes import Moment, plan_moments
 from e2e.balancer_client import NATIVE, BalancerClient
 from e2e.service import BASE, wait_until
 
-KILLS = int(os.environ.get("CERTORBIT_KILLS", "12"))
+KILLS = int(os.environ.get("CERTORBIT_KILLS", "6"))
 SEED = int(os.environ.get("CERTORBIT_CRASH_SEED", "8555"))
 NAME = "crash.example.com"
 ENTRY = "crash"

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from certorbit.errors import BadIssue, CertorbitError, CRLUnusable, Refused
 
-EXAMPLES = int(os.environ.get("CERTORBIT_FUZZ", "0")) or 200
+EXAMPLES = int(os.environ.get("CERTORBIT_FUZZ", "0")) or 100
 IS_LONG = "CERTORBIT_FUZZ" in os.environ
 ROUNDS = 30 if IS_LONG else 2  # of the inputs that the memory is watched with
 CPU_SECONDS = 1.0  # of one input; time on the processor, so that a busy machine doesn't matter

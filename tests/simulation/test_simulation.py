@@ -29,7 +29,7 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_in_a_year_of_trouble_nothing_expires_that_could_be_saved(tmp_path: Path) -> None:
-    year = Simulation(tmp_path / "year.db", certificates=36, days=365, seed=1, sweep_every=timedelta(minutes=30))
+    year = Simulation(tmp_path / "year.db", certificates=20, days=365, seed=1, sweep_every=timedelta(minutes=30))
     report = await year.run()
     assert (report.expired_savable, report.limit_overruns) == (0, 0)
     assert 0.9 * report.orders_needed <= report.orders <= 1.1 * report.orders_needed

@@ -1,6 +1,6 @@
 """Kill -9 and suspended machines: nothing is lost, and a finished step never runs twice.
 
-CERTORBIT_KILLS sets how many kills each database gets (10 by default).
+CERTORBIT_KILLS sets how many kills each database gets (5 by default).
 """
 
 import os
@@ -24,7 +24,7 @@ from postgres import PostgresServer
 
 pytestmark = pytest.mark.crash
 
-KILLS = int(os.environ.get("CERTORBIT_KILLS", "10"))
+KILLS = int(os.environ.get("CERTORBIT_KILLS", "5"))
 OPERATIONS_PER_KILL = 4
 STEPS = 4
 
