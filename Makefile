@@ -6,7 +6,7 @@ KEEP ?= 1
 KILLS ?= 60
 FUZZ ?= 10000
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 
 ##@ Use
 .PHONY: setup
@@ -29,7 +29,7 @@ dev: ## Make .venv with everything that development needs
 .PHONY: test
 test: dev ## Run all tests (ARGS='-k …' goes to pytest, JOBS=… at once); as root on Debian it installs missing programs first
 	@scripts/install-debian.sh tests || [ $$? = 3 -a "$$CI" != true ]
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: test-crash
 test-crash: dev ## Run the crash suite alone with 60 kills per database (KILLS=… for another number)

@@ -124,7 +124,7 @@ def test_any_input_is_answered_as_our_own_document_says(server: API, document: d
         for mode in schemathesis.GenerationMode:
 
             @given(case=operation.as_strategy(generation_mode=mode))
-            @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
             def check(case: Case[Any]) -> None:
                 case.call_and_validate(base_url=server.url, headers=headers, timeout=20)
 

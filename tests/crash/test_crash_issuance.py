@@ -1,6 +1,6 @@
 """kill -9 at and between all checkpoints of an issuance: nothing accepted is lost, nothing finished is done twice.
 
-CERTORBIT_KILLS sets the number of kills per database (10 by default, 60 by `make test-crash`), CERTORBIT_CRASH_SEED
+CERTORBIT_KILLS sets the number of kills per database (7 by default, 60 by `make test-crash`), CERTORBIT_CRASH_SEED
 the choice of the moments.
 """
 
@@ -16,7 +16,7 @@ from crash.evidence import check_everything
 from crash.nodes import Moment, Node, plan_moments, wait_for_first
 from crash.scene import Scene, scene
 
-KILLS = int(os.environ.get("CERTORBIT_KILLS", "10"))
+KILLS = int(os.environ.get("CERTORBIT_KILLS", "7"))
 SEED = int(os.environ.get("CERTORBIT_CRASH_SEED", "8555"))
 BATCH = 4  # POSTs per life: each event comes at least as often
 # What stands at the checkpoints and between them, in the order of an issuance.
