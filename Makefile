@@ -66,7 +66,7 @@ lock: setup ## Write both locks anew from pyproject.toml (ARGS=--upgrade for the
 	@scripts/lock.sh $(ARGS)
 
 .PHONY: audit-dependencies
-audit-dependencies: setup ## Ask PyPI for known weaknesses of what requirements.lock names (needs pypi.org)
+audit-dependencies: setup ## Ask PyPI for known weaknesses of what requirements.lock names (needs the package index)
 	@scripts/audit-dependencies.sh $(ARGS)
 
 ##@ Measure

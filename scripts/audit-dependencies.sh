@@ -13,5 +13,5 @@ if PYTHONPATH="$tools" .venv/bin/python -m pip_audit --strict --disable-pip --re
     exit 0
 fi
 echo "Not passed. 'not found on PyPI' means that this network's package index does not tell of weaknesses: run it" >&2
-echo "where pypi.org can be reached, or give another source (ARGS='-s osv')." >&2
+echo "where the package index can be reached, or give another source (ARGS='-s osv')." >&2
 exit 1
