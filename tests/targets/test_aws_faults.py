@@ -16,10 +16,10 @@ from botocore.exceptions import (
 from pydantic import ValidationError
 
 from certorbit.errors import CredentialsRefused, TargetFull, TargetGone, TargetRefused, Throttled, Unreachable
+from certorbit.net.tries import Passing
 from certorbit.ports.target import Grade
 from certorbit.target_settings import AWSTargetSettings
 from certorbit.targets.aws.refusals import translate
-from certorbit.targets.tries import Passing
 from targets.aws_bench import AWS, REGION, open_aws
 from targets.aws_server import Fault
 from targets.target_bench import make_bundle

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from certorbit.errors import CredentialsRefused, TargetGone, TargetRefused, Unreachable
+from certorbit.net.tries import Passing
 from certorbit.target_settings.haproxy import HAProxyTargetSettings
 from certorbit.targets.haproxy.answers import (
     Inventory,
@@ -24,7 +25,6 @@ from certorbit.targets.haproxy.answers import (
 )
 from certorbit.targets.haproxy.material import NO_LEAF, combine, read_leaf
 from certorbit.targets.haproxy.runtime import RuntimeAPI
-from certorbit.targets.tries import Passing
 from targets.target_bench import make_bundle
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from certorbit.net.tries import Passing
 from certorbit.targets.haproxy.runtime import RuntimeAPI
-from certorbit.targets.tries import Passing
 from targets.haproxy_bench import keys_of, make_target
 from targets.haproxy_process import RunningHAProxy, settings_for, start_haproxy
 

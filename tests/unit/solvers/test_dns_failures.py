@@ -26,7 +26,7 @@ from certorbit.solver_settings import (
 from certorbit.solvers.dns.lexicon import LexiconWriter
 from certorbit.solvers.dns.rfc2136 import RFC2136Writer
 from certorbit.solvers.dns.route53 import MOST_SWAPS, Route53Writer
-from certorbit.solvers.dns.tries import MOST_TRIES
+from certorbit.solvers.dns.tries import TRIES
 from certorbit.solvers.dns.webhook import WebhookWriter
 from certorbit.solvers.dns01 import DNS01Solver, NameLocks
 from certorbit.solvers.propagation import Propagation
@@ -87,7 +87,7 @@ async def test_a_zone_that_the_server_has_not_is_told(bind: Bind, clock: FakeClo
 async def test_a_name_server_that_is_down_is_asked_a_few_times(clock: FakeClock) -> None:
     with pytest.raises(SolverFailed, match=rf"{NOBODY} doesn't answer: .*\. Check the solver's server"):
         await rfc2136(clock, server=NOBODY).add_txt(NAME, "value", zone=ZONE)
-    assert len(clock.slept) == MOST_TRIES - 1
+    assert len(clock.slept) == TRIES.most - 1
 
 
 async def test_where_the_record_goes_is_asked_and_what_nobody_knows_is_told(bind: Bind, clock: FakeClock) -> None:
@@ -132,7 +132,7 @@ async def test_a_webhook_that_stumbles_is_called_again(endpoint: WebhookEndpoint
     await writer.add_txt(NAME, "value", zone=ZONE)
     assert endpoint.values[NAME] == {"value"}
     assert len(clock.slept) == 3
-    endpoint.answers = [500] * MOST_TRIES
+    endpoint.answers = [500] * TRIES.most
     with pytest.raises(SolverFailed, match=f"zone {ZONE}: the endpoint answers 500 'scripted answer'"):
         await writer.remove_txt(NAME, "value", zone=ZONE)
     assert endpoint.answers == []
@@ -153,7 +153,7 @@ async def test_a_webhook_that_nobody_serves_is_told_without_its_path(clock: Fake
     with pytest.raises(SolverFailed, match="the endpoint doesn't answer: ClientConnector") as caught:
         await writer.add_txt(NAME, "value", zone=ZONE)
     assert "hidden-path" not in caught.value.message
-    assert len(clock.slept) == MOST_TRIES - 1
+    assert len(clock.slept) == TRIES.most - 1
     await writer.close()
 
 
@@ -260,7 +260,7 @@ async def test_a_providers_words_are_told_without_its_options(clock: FakeClock, 
     with pytest.raises(SolverFailed, match=r"localzone says FileNotFoundError: .*<hidden>") as caught:
         await lexicon(clock, options={"filename": missing}).add_txt(NAME, "value", zone=ZONE)
     assert "secret-token" not in caught.value.message
-    assert len(clock.slept) == MOST_TRIES - 1
+    assert len(clock.slept) == TRIES.most - 1
 
 
 async def test_a_provider_that_hangs_is_left_behind(clock: FakeClock, tmp_path: Path) -> None:

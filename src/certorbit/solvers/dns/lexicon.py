@@ -21,8 +21,9 @@ from urllib.parse import quote, quote_plus
 
 from certorbit.clock import Chance, Clock
 from certorbit.errors import BadInput
+from certorbit.net.tries import Passing
 from certorbit.solver_settings import LexiconSolverSettings
-from certorbit.solvers.dns.tries import Passing, call_again, failure
+from certorbit.solvers.dns.tries import call_again, failure
 
 KIND: Final = "lexicon"
 MOST_SHOWN: Final = 300  # characters of a provider's own words

@@ -17,8 +17,9 @@ import dns.tsig
 import dns.update
 
 from certorbit.clock import Chance, Clock
+from certorbit.net.tries import Passing
 from certorbit.solver_settings import RFC2136SolverSettings, split_server
-from certorbit.solvers.dns.tries import Passing, call_again, failure
+from certorbit.solvers.dns.tries import call_again, failure
 
 KIND: Final = "rfc2136"
 CALL_SECONDS: Final = 10.0

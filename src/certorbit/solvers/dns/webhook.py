@@ -15,8 +15,9 @@ from typing import Final
 import aiohttp
 
 from certorbit.clock import Chance, Clock
+from certorbit.net.tries import Passing
 from certorbit.solver_settings import WebhookSolverSettings
-from certorbit.solvers.dns.tries import Passing, call_again, failure
+from certorbit.solvers.dns.tries import call_again, failure
 
 KIND: Final = "webhook"
 SIGNATURE: Final = "Certorbit-Signature"

@@ -13,7 +13,7 @@ from certorbit.errors import (
     Throttled,
     Unreachable,
 )
-from certorbit.targets.tries import Passing
+from certorbit.net.tries import Passing
 
 _IAM_PREFIXES: Final = {
     "acm": "acm",

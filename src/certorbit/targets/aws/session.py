@@ -27,9 +27,10 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from certorbit.clock import Chance, Clock
 from certorbit.errors import TargetRefused, Unreachable
+from certorbit.net.tries import Passing
 from certorbit.target_settings.aws import AWSTargetSettings
 from certorbit.targets.aws.refusals import translate
-from certorbit.targets.tries import Passing, call_again
+from certorbit.targets.tries import call_again
 
 Answer = Mapping[str, Any]
 CLOUDFRONT_REGION: Final = (

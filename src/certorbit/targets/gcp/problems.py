@@ -19,7 +19,7 @@ from certorbit.errors import (
     Unreachable,
 )
 from certorbit.net.json_exchange import JSONAnswer, read_retry_after, safe_words
-from certorbit.targets.tries import Passing
+from certorbit.net.tries import Passing
 
 # google.rpc.Code to HTTP status, as its own comments map them.
 _RPC_STATUS: Final = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 13: 500, 14: 503, 16: 401}

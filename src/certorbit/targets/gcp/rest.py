@@ -11,6 +11,7 @@ from certorbit.clock import Chance, Clock
 from certorbit.errors import Unreachable
 from certorbit.model.backoff import Poll
 from certorbit.net.json_exchange import JSONAnswer, exchange
+from certorbit.net.tries import Passing
 from certorbit.target_settings import GCPTargetSettings
 from certorbit.targets.gcp.problems import (
     Conflict,
@@ -22,7 +23,7 @@ from certorbit.targets.gcp.problems import (
     read_long_operation,
 )
 from certorbit.targets.gcp.tokens import make_tokens
-from certorbit.targets.tries import Passing, call_again
+from certorbit.targets.tries import call_again
 
 API = Literal["compute", "certificatemanager", "cloudresourcemanager"]
 _PREFIX: Final[Mapping[str, str]] = {

@@ -13,8 +13,8 @@ from google.oauth2 import service_account
 
 from certorbit.errors import CredentialsRefused, Unreachable
 from certorbit.net.json_exchange import safe_words
+from certorbit.net.tries import Passing
 from certorbit.target_settings import GCPTargetSettings
-from certorbit.targets.tries import Passing
 
 _SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 

@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from certorbit.errors import TargetFull, TargetGone, TargetRefused
+from certorbit.net.tries import Passing
 from certorbit.target_settings.haproxy import HAProxyListenerTable, HAProxyTargetSettings
 from certorbit.targets.files import in_thread
 from certorbit.targets.haproxy.answers import ListEntry
@@ -20,7 +21,6 @@ from certorbit.targets.haproxy.clients import Clients
 from certorbit.targets.haproxy.disk import Disk
 from certorbit.targets.haproxy.material import NO_LEAF, read_leaf
 from certorbit.targets.haproxy.runtime import RuntimeAPI
-from certorbit.targets.tries import Passing
 
 log = structlog.get_logger(__name__)
 

@@ -18,11 +18,11 @@ import structlog
 from certorbit.errors import TargetRefused
 from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.site import ClientCertificateMode
+from certorbit.net.tries import Passing
 from certorbit.target_settings.haproxy import HAProxyListenerTable
 from certorbit.targets.files import in_thread
 from certorbit.targets.haproxy.disk import Disk
 from certorbit.targets.haproxy.runtime import ListKind, RuntimeAPI
-from certorbit.targets.tries import Passing
 
 log = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from certorbit.errors import CertorbitError
+from certorbit.net.tries import Passing
 from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings.haproxy import HAProxyListenerTable, HAProxyTargetSettings
 from certorbit.targets.files import in_thread
@@ -12,7 +13,6 @@ from certorbit.targets.haproxy.clients import read_options
 from certorbit.targets.haproxy.disk import Disk
 from certorbit.targets.haproxy.material import read_leaf
 from certorbit.targets.haproxy.runtime import RuntimeAPI
-from certorbit.targets.tries import Passing
 
 OLDEST: Final = (2, 4)  # crt-list entries and certificates can both be added at run time, with the words we know
 

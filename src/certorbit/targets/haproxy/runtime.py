@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from certorbit.errors import CredentialsRefused, TargetGone, TargetRefused, Unreachable
+from certorbit.net.tries import Passing
 from certorbit.target_settings.table import split_address
 from certorbit.targets.haproxy.answers import (
     Inventory,
@@ -27,7 +28,6 @@ from certorbit.targets.haproxy.answers import (
     read_loaded,
     read_transaction,
 )
-from certorbit.targets.tries import Passing
 from certorbit.targets.words import show_words
 
 log = structlog.get_logger(__name__)

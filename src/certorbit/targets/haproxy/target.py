@@ -11,6 +11,7 @@ from certorbit.clock import Chance, Clock
 from certorbit.errors import NEVER, TargetGone, TargetRefused
 from certorbit.model.balancer import Bundle, Copy, Endpoint, Listener, ListenerKey
 from certorbit.model.client_policy import ClientPolicy
+from certorbit.net.tries import T
 from certorbit.ports.target import Finding
 from certorbit.target_settings.haproxy import HAProxyListenerTable, HAProxyTargetSettings
 from certorbit.target_settings.table import split_address
@@ -21,7 +22,7 @@ from certorbit.targets.haproxy.disk import Disk, shown_config
 from certorbit.targets.haproxy.findings import Checker, find_differences
 from certorbit.targets.haproxy.material import combine, read_leaf
 from certorbit.targets.haproxy.runtime import RuntimeAPI
-from certorbit.targets.tries import T, call_again
+from certorbit.targets.tries import call_again
 
 log = structlog.get_logger(__name__)
 

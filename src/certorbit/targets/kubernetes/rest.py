@@ -21,9 +21,10 @@ from certorbit.errors import (
     Unreachable,
 )
 from certorbit.net.json_exchange import JSONAnswer, exchange, read_retry_after, safe_words
+from certorbit.net.tries import Passing
 from certorbit.target_settings import KubernetesTargetSettings
 from certorbit.targets.kubernetes.connection import Connection, connect
-from certorbit.targets.tries import Passing, call_again
+from certorbit.targets.tries import call_again
 
 log = structlog.get_logger(__name__)
 

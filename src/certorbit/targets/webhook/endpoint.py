@@ -22,8 +22,9 @@ from certorbit.errors import (
     Unreachable,
     retry_at,
 )
+from certorbit.net.tries import Passing
 from certorbit.target_settings.webhook import WebhookTargetSettings
-from certorbit.targets.tries import Passing, call_again
+from certorbit.targets.tries import call_again
 from certorbit.targets.webhook.answers import Answer, read_answer
 from certorbit.targets.words import show_words
 
