@@ -9,8 +9,8 @@ from certorbit.model.change import Change
 from certorbit.model.change_states import change_of_attachment
 from certorbit.model.deployment import Attachment, AttachmentID, Stage, Wanted
 from certorbit.model.entry import Entry
-from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
-from certorbit.ports.store import Job, JobKind, UnitOfWork
+from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState, new_operation
+from certorbit.ports.store import UnitOfWork, job_of
 
 PRIORITY_INTERACTIVE = 10  # somebody waits for the answer
 PRIORITY_ROLLOUT = 40  # a new version; before what has failed once
@@ -36,9 +36,9 @@ def ensure_deployment(
                 if row.wanted is Wanted.DETACHED:
                     tx.attachments.delete(row.id)  # it was never put there: there is nothing to take off
             return None
-        operation = _make(entry, now=now, new_id=new_id)
+        operation = new_operation(entry, OperationKind.DEPLOY, id=OperationID(new_id()), now=now)
         tx.operations.add(operation)
-        enqueue_attempt(tx, operation, priority=priority)
+        tx.enqueue(job_of(operation, priority=priority))
         return operation
     if unfinished.state is OperationState.WAITING:
         return start_next_attempt(tx, unfinished, priority=priority, now=now)
@@ -46,34 +46,14 @@ def ensure_deployment(
 
 
 def start_next_attempt(tx: UnitOfWork, operation: Operation, *, priority: int, now: datetime) -> Operation:
-    """Take the waiting attempt's place with one that starts now; the delayed workflow then finds it gone by.
+    """Take the attempt's place with one that starts now.
 
-    operation: locked by the caller, WAITING.
+    operation: locked by the caller; it waits, or its attempt is just ending.
     """
-    started = replace(
-        operation,
-        state=OperationState.QUEUED,
-        attempt=operation.attempt + 1,
-        updated_at=now,
-        next_attempt_at=None,
-    )
+    started = operation.begin_next(now=now)
     tx.operations.update(started)
-    enqueue_attempt(tx, started, priority=priority)
+    tx.enqueue(job_of(started, priority=priority))
     return started
-
-
-def enqueue_attempt(tx: UnitOfWork, operation: Operation, *, priority: int, delay_seconds: float = 0.0) -> None:
-    """Enqueue the operation's present attempt."""
-    tx.enqueue(
-        Job(
-            workflow_id=operation.workflow_id,
-            operation=operation.id,
-            attempt=operation.attempt,
-            priority=priority,
-            delay_seconds=delay_seconds,
-            kind=JobKind.DEPLOY,
-        )
-    )
 
 
 def take_over(tx: UnitOfWork, old: Entry, new: Entry, *, now: datetime, new_id: Callable[[], str]) -> list[Change]:
@@ -128,24 +108,4 @@ def _successor(
         stage=Stage.PENDING,
         problem=None,
         updated_at=now,
-    )
-
-
-def _make(entry: Entry, *, now: datetime, new_id: Callable[[], str]) -> Operation:
-    return Operation(
-        id=OperationID(new_id()),
-        kind=OperationKind.DEPLOY,
-        config=entry.config,
-        entry_id=entry.id,
-        entry_uid=entry.uid,
-        identifiers=entry.identifiers,
-        state=OperationState.QUEUED,
-        attempt=1,
-        promised=True,
-        created_at=now,
-        updated_at=now,
-        finished_at=None,
-        next_attempt_at=None,
-        issuer_name="",
-        problem=None,
     )

@@ -1,7 +1,7 @@
 """An operation: a workflow as users see it. Attempts of one operation share its id."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
@@ -17,7 +17,7 @@ from certorbit.errors import (
     SolverFailed,
     Unreachable,
 )
-from certorbit.model.entry import ConfigID, EntryID, EntryUID
+from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID
 
 OperationID = NewType("OperationID", str)
 
@@ -160,6 +160,52 @@ class Operation:
     def workflow_id(self) -> str:
         """The engine's id of the present attempt."""
         return workflow_id(self.id, self.attempt)
+
+    def begin_next(self, *, now: datetime) -> "Operation":
+        """Return the operation with its next attempt queued; a delayed workflow of this one then finds it gone by."""
+        return replace(
+            self, state=OperationState.QUEUED, attempt=self.attempt + 1, updated_at=now, next_attempt_at=None
+        )
+
+    def wait_until(self, due: datetime, problem: Problem, *, now: datetime) -> "Operation":
+        """Return the operation with its next attempt planned for then, because of the problem."""
+        return replace(
+            self,
+            state=OperationState.WAITING,
+            attempt=self.attempt + 1,
+            updated_at=now,
+            next_attempt_at=due,
+            problem=problem,
+        )
+
+
+def new_operation(
+    entry: Entry,
+    kind: OperationKind,
+    *,
+    id: OperationID,  # noqa: A002 - the field's name
+    now: datetime,
+    issuer_name: str = "",
+) -> Operation:
+    """Return an operation for the entry, whose first attempt is queued. issuer_name: "" for the first one."""
+    return Operation(
+        id=id,
+        kind=kind,
+        config=entry.config,
+        entry_id=entry.id,
+        entry_uid=entry.uid,
+        identifiers=entry.identifiers,
+        state=OperationState.QUEUED,
+        attempt=1,
+        # Whoever asks for a new entry waits for the answer; what an entry has is relied on already.
+        promised=kind is not OperationKind.ISSUE,
+        created_at=now,
+        updated_at=now,
+        finished_at=None,
+        next_attempt_at=None,
+        issuer_name=issuer_name,
+        problem=None,
+    )
 
 
 def workflow_id(operation: OperationID, attempt: int) -> str:

@@ -62,6 +62,18 @@ class Job:
     kind: JobKind = JobKind.ISSUE
 
 
+def job_of(operation: Operation, *, priority: int, not_before_seconds: float = 0.0) -> Job:
+    """Return the job that runs the operation's present attempt."""
+    return Job(
+        workflow_id=operation.workflow_id,
+        operation=operation.id,
+        attempt=operation.attempt,
+        priority=priority,
+        delay_seconds=max(0.0, not_before_seconds),
+        kind=JobKind.DEPLOY if operation.kind.lane is Lane.DEPLOYMENT else JobKind.ISSUE,
+    )
+
+
 class Configurations(Protocol):
     def list(self) -> Sequence[Configuration]: ...
     def find(self, config: ConfigID) -> Configuration | None: ...

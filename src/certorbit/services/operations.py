@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from certorbit.errors import BadInput, NotFound
 from certorbit.model.entry import ConfigID, Entry, EntryID
-from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
-from certorbit.ports.store import Job, JobKind, UnitOfWork
+from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState, new_operation
+from certorbit.ports.store import UnitOfWork, job_of
 
 MOST_PER_PAGE = 500
 
@@ -91,38 +91,7 @@ def start(
     Raises:
         LostRace: another one was started for the entry meanwhile; the repeated transaction finds it.
     """
-    operation = Operation(
-        id=OperationID(new_id()),
-        kind=kind,
-        config=entry.config,
-        entry_id=entry.id,
-        entry_uid=entry.uid,
-        identifiers=entry.identifiers,
-        state=OperationState.QUEUED,
-        attempt=1,
-        # Whoever asks for a new entry waits for the answer; what an entry has is relied on already.
-        promised=kind is not OperationKind.ISSUE,
-        created_at=now,
-        updated_at=now,
-        finished_at=None,
-        next_attempt_at=None,
-        issuer_name=issuer,
-        problem=None,
-    )
+    operation = new_operation(entry, kind, id=OperationID(new_id()), now=now, issuer_name=issuer)
     tx.operations.add(operation)
-    enqueue(tx, operation, priority=priority)
+    tx.enqueue(job_of(operation, priority=priority))
     return operation
-
-
-def enqueue(tx: UnitOfWork, operation: Operation, *, priority: int) -> None:
-    """Let the operation's present attempt run as soon as a worker takes it."""
-    kind = JobKind.DEPLOY if operation.kind is OperationKind.DEPLOY else JobKind.ISSUE
-    tx.enqueue(
-        Job(
-            workflow_id=operation.workflow_id,
-            operation=operation.id,
-            attempt=operation.attempt,
-            priority=priority,
-            kind=kind,
-        )
-    )

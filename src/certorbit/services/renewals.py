@@ -14,11 +14,11 @@ from certorbit.model.identifiers import normalise_identifiers
 from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
 from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
-from certorbit.ports.store import UnitOfWork
+from certorbit.ports.store import UnitOfWork, job_of
 from certorbit.services.certificates import check_not_built_in, get_entry
 from certorbit.services.configurations import lock_configuration
 from certorbit.services.links import let_go
-from certorbit.services.operations import cancel, enqueue, start
+from certorbit.services.operations import cancel, start
 
 PRIORITY_RENEWAL = 50  # engine.md: after what somebody waits for
 
@@ -254,16 +254,9 @@ def start_next_attempt(tx: UnitOfWork, operation: Operation, *, issuer: str, now
     elif kept is not None:
         tx.orders.drop_key(kept.id)
     tx.failures.forget(operation.identifiers)
-    started = replace(
-        operation,
-        state=OperationState.QUEUED,
-        attempt=operation.attempt + 1,
-        issuer_name=issuer or operation.issuer_name,
-        updated_at=now,
-        next_attempt_at=None,
-    )
+    started = replace(operation.begin_next(now=now), issuer_name=issuer or operation.issuer_name)
     tx.operations.update(started)
-    enqueue(tx, started, priority=PRIORITY_RENEWAL)
+    tx.enqueue(job_of(started, priority=PRIORITY_RENEWAL))
     return started
 
 

@@ -10,14 +10,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from itertools import count
 from typing import Any, Final, cast
 
 import structlog
 
 from certorbit.clock import Chance, Clock
 from certorbit.errors import Outside, TargetGone, Unreachable
-from certorbit.model.backoff import Poll
 from certorbit.model.balancer import HeldCopy, Listener, ListenerKey
 from certorbit.model.deployment import Attachment, Stage, Wanted
 from certorbit.model.entry import Entry, Version, VersionID
@@ -27,6 +25,7 @@ from certorbit.ports.target import PlacedTarget, Target
 from certorbit.workflows import deployment_records as records
 from certorbit.workflows import rollout_records
 from certorbit.workflows.engine import Flow
+from certorbit.workflows.insisting import insist
 from certorbit.workflows.rollout import Roller, Verdict
 from certorbit.workflows.turns import ScopeTurns
 from certorbit.workflows.unit import Result, Unit
@@ -34,7 +33,6 @@ from certorbit.workflows.unit import Result, Unit
 log = structlog.get_logger(__name__)
 
 Outcome = dict[str, object]
-DATABASE_POLL: Final = Poll(first=0.5, longest=15.0)
 REMOVAL_LIMIT: Final = timedelta(minutes=2)  # of a turn: longer than a removal takes
 MOST_FIRST: Final = 3  # units that are tried as the first one while their targets can't be changed at all
 
@@ -90,16 +88,12 @@ class Deployment:
         return await flow.step(name, partial(self._insist, name, work))
 
     async def _insist(self, name: str, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Do the work again and again while our own database is away: no other outcome could be written down."""
-        for turn in count():
-            try:
-                return await work()
-            except Unreachable as error:
-                if error.phase != "database":
-                    raise
+        """Do the work, again and again while our own database is away."""
+
+        def note(turn: int) -> None:
             log.warning("deployment.database_away", step=name, turn=turn)
-            await self.clock.sleep(DATABASE_POLL.pause(turn, uniform=self.chance.between))
-        raise AssertionError  # count() has no end
+
+        return await insist(work, clock=self.clock, chance=self.chance, note=note)
 
     async def _plan(self, operation_id: OperationID, attempt: int) -> Outcome:
         now = self.clock.now()

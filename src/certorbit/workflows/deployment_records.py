@@ -7,14 +7,14 @@ from itertools import accumulate
 
 from certorbit.deploying.client_policies import ClientPolicies
 from certorbit.deploying.locking import lock_attachments_of
-from certorbit.deploying.starting import PRIORITY_ROLLOUT, enqueue_attempt, ensure_deployment
+from certorbit.deploying.starting import PRIORITY_ROLLOUT, ensure_deployment, start_next_attempt
 from certorbit.errors import DeployFailed, RetryRule, Throttled
 from certorbit.model.backoff import LADDER, Uniform, next_attempt_at
 from certorbit.model.balancer import HeldCopy
 from certorbit.model.deployment import Attachment, AttachmentID, Rollout, Snapshot, Stage, Wanted
 from certorbit.model.entry import Entry, EntryUID, Version, VersionID
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem
-from certorbit.ports.store import UnitOfWork
+from certorbit.ports.store import UnitOfWork, job_of
 from certorbit.workflows.audited import record_deployment_end
 
 PRIORITY_RETRY = 50
@@ -170,7 +170,8 @@ def finish(
     if failed:
         return _wait(tx, operation, _summarise(rows, failed, behind), now=now, uniform=uniform)
     if open_rows and entry.current is not None:
-        return _go_on(tx, operation, now=now)
+        # Something was asked for while the attempt ran.
+        return start_next_attempt(tx, operation, priority=PRIORITY_ROLLOUT, now=now)
     if withdrawn:
         problem = next(rollouts[row.id].problem for row in withdrawn)
         ended = replace(_ended(operation, OperationState.FAILED, now=now), problem=problem)
@@ -271,32 +272,15 @@ def _summarise(rows: Sequence[Attachment], failed: Sequence[Attachment], behind:
 
 def _wait(tx: UnitOfWork, operation: Operation, problem: Problem, *, now: datetime, uniform: Uniform) -> Operation:
     due = next_attempt_at(problem, attempt=_rung(operation, now=now), now=now, uniform=uniform)
-    waiting = replace(
-        operation,
-        state=OperationState.WAITING,
-        attempt=operation.attempt + 1,
-        updated_at=now,
-        next_attempt_at=due,
-        problem=problem,
-    )
+    waiting = operation.wait_until(due, problem, now=now)
     tx.operations.update(waiting)
-    enqueue_attempt(tx, waiting, priority=PRIORITY_RETRY, delay_seconds=max(0.0, (due - now).total_seconds()))
+    tx.enqueue(job_of(waiting, priority=PRIORITY_RETRY, not_before_seconds=(due - now).total_seconds()))
     return waiting
 
 
 def _rung(operation: Operation, *, now: datetime) -> int:
     """Return the place on the ladder by the time since the beginning: attempts also begin when a new version comes."""
     return 1 + sum(now - operation.created_at >= end for end in accumulate(LADDER))
-
-
-def _go_on(tx: UnitOfWork, operation: Operation, *, now: datetime) -> Operation:
-    """Begin anew at once: something was asked for while the attempt ran."""
-    queued = replace(
-        operation, state=OperationState.QUEUED, attempt=operation.attempt + 1, updated_at=now, next_attempt_at=None
-    )
-    tx.operations.update(queued)
-    enqueue_attempt(tx, queued, priority=PRIORITY_ROLLOUT)
-    return queued
 
 
 def _ended(operation: Operation, state: OperationState, *, now: datetime) -> Operation:

@@ -8,14 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from typing import Any, TypeVar, cast
 
 import structlog
 
 from certorbit.clock import Chance, Clock
-from certorbit.errors import Outside, Unreachable
-from certorbit.model.backoff import Poll
+from certorbit.errors import Outside
 from certorbit.model.ca_limits import NO_LIMITS, LimitPolicy
 from certorbit.model.failover import OrderByConfig, order_for
 from certorbit.model.material import KeyType
@@ -26,11 +24,10 @@ from certorbit.ports.store import Store
 from certorbit.workflows import records
 from certorbit.workflows.attempt import BEFORE_FINALISE, DONE, FAILED, Attempt, Outcome
 from certorbit.workflows.engine import Flow
+from certorbit.workflows.insisting import insist
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-
-DATABASE_POLL = Poll(first=0.5, longest=15.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +104,16 @@ class Issuance:
             return _failed(name, error)
 
     async def _insist(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Do the work again and again while our own database is away: no other outcome could be written down."""
-        for turn in count():
-            try:
-                async with self.slots:
-                    return await work()
-            except Unreachable as error:
-                if error.phase != "database":
-                    raise
+        """Do the work in a slot, again and again while our own database is away."""
+
+        async def attempt() -> T:
+            async with self.slots:
+                return await work()
+
+        def note(turn: int) -> None:
             log.warning("issuance.database_away", step=name, turn=turn)
-            await self.clock.sleep(DATABASE_POLL.pause(turn, uniform=self.chance.between))
-        raise AssertionError  # count() has no end
+
+        return await insist(attempt, clock=self.clock, chance=self.chance, note=note)
 
     async def conclude(
         self, operation_id: OperationID, attempt: int, problem: object, *, is_barren: bool = False

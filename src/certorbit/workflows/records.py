@@ -26,7 +26,7 @@ from certorbit.model.order import OrderIntent
 from certorbit.model.renewal import next_try_at
 from certorbit.model.schedule import Schedule
 from certorbit.pki.chain import check_for_clients
-from certorbit.ports.store import Job, UnitOfWork
+from certorbit.ports.store import UnitOfWork, job_of
 from certorbit.workflows.admission import admit, note_issued, note_problem, release
 from certorbit.workflows.audited import record_issued_version
 
@@ -240,24 +240,9 @@ def _take_away(tx: UnitOfWork, entry: Entry, *, operation: OperationID, now: dat
 
 
 def _plan_next(tx: UnitOfWork, operation: Operation, problem: Problem, *, due: datetime, now: datetime) -> Operation:
-    waiting = replace(
-        operation,
-        state=OperationState.WAITING,
-        attempt=operation.attempt + 1,
-        updated_at=now,
-        next_attempt_at=due,
-        problem=problem,
-    )
+    waiting = operation.wait_until(due, problem, now=now)
     tx.operations.update(waiting)
-    tx.enqueue(
-        Job(
-            workflow_id=waiting.workflow_id,
-            operation=waiting.id,
-            attempt=waiting.attempt,
-            priority=PRIORITY_RETRY,
-            delay_seconds=max(0.0, (due - now).total_seconds()),
-        )
-    )
+    tx.enqueue(job_of(waiting, priority=PRIORITY_RETRY, not_before_seconds=(due - now).total_seconds()))
     return waiting
 
 
