@@ -1,6 +1,5 @@
 """API keys: for administrators; auditors see the records. A secret is shown once, by what creates or rotates a key."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -12,10 +11,11 @@ from starlette.responses import Response
 from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
 from certorbit.api.authentication import Administrator, Auditor
-from certorbit.api.documentation import SECURED, Responses, answers_json, takes_body
+from certorbit.api.documentation import answers_json, takes_body
 from certorbit.api.known_keys import KnownKeys
 from certorbit.api.parts import Parts
 from certorbit.api.reading import IDPath, read_body
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput
 from certorbit.model.access import APIKey, APIKeyID, KeyTerms
 from certorbit.model.entry import ConfigID
@@ -96,25 +96,12 @@ def add_api_key_routes(app: FastAPI, parts: Parts, *, known_keys: KnownKeys) -> 
     revoked = answers_json("Revoked", None, 400, 404, 422, status=204)
     makes, changes = takes_body(schemas.APIKeyCreate, required=True), takes_body(schemas.APIKeyChange, required=True)
     rotates = takes_body(schemas.APIKeyRotation, required=False)
-    table: list[tuple[str, str, Callable[..., Any], int, Responses, dict[str, Any]]] = [
-        ("GET", PATH, routes.list_api_keys, 200, listed, {}),
-        ("POST", PATH, routes.create_api_key, 201, created, makes),
-        ("PATCH", one_at, routes.change_api_key, 200, changed, changes),
-        ("POST", f"{one_at}/rotate", routes.rotate_api_key, 201, rotated, rotates),
-        ("DELETE", one_at, routes.revoke_api_key, 204, revoked, {}),
-    ]
-    for method, path, endpoint, status, responses, body in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            status_code=status,
-            responses=responses,
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["API keys"],
-            openapi_extra={**SECURED, **body},
-        )
+    add = RouteAdder(app, "API keys").add
+    add("GET", PATH, routes.list_api_keys, listed)
+    add("POST", PATH, routes.create_api_key, created, status=201, body=makes)
+    add("PATCH", one_at, routes.change_api_key, changed, body=changes)
+    add("POST", f"{one_at}/rotate", routes.rotate_api_key, rotated, status=201, body=rotates)
+    add("DELETE", one_at, routes.revoke_api_key, revoked, status=204)
 
 
 def _terms_of(body: schemas.APIKeyCreate | schemas.APIKeyChange, *, given: set[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The audit trail: for auditors and administrators of everything."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,9 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from certorbit.api import audit_schemas
 from certorbit.api.answers import JSONAnswer
 from certorbit.api.authentication import Auditor
-from certorbit.api.documentation import SECURED, Responses, answers_file, answers_json
+from certorbit.api.documentation import answers_file, answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import LONGEST_CONFIG
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput
 from certorbit.model.audit import Action, AuditQuery, ChainPoint, canonical
 from certorbit.services import audit
@@ -82,22 +83,10 @@ def add_audit_routes(app: FastAPI, parts: Parts) -> None:
     listed = answers_json("A page of records", audit_schemas.AuditList, 400, 422)
     exported = answers_file("One record a line", JSON_LINES, 422)
     head = answers_json("The chain's ends", audit_schemas.AuditHead)
-    table: list[tuple[str, Callable[..., Any], Responses]] = [
-        (PATH, routes.list_audit_records, listed),
-        (f"{PATH}/export", routes.export_audit_records, exported),
-        (f"{PATH}/head", routes.get_audit_head, head),
-    ]
-    for path, endpoint, responses in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=["GET"],
-            responses=responses,
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Audit"],
-            openapi_extra=SECURED,
-        )
+    add = RouteAdder(app, "Audit").add
+    add("GET", PATH, routes.list_audit_records, listed)
+    add("GET", f"{PATH}/export", routes.export_audit_records, exported)
+    add("GET", f"{PATH}/head", routes.get_audit_head, head)
 
 
 def _storable(instant: datetime | None) -> datetime | None:

@@ -1,6 +1,5 @@
 """Load balancers in every dialect: listed, attached to, detached from (contract.md, Around the certificates)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,9 +10,10 @@ from certorbit.api.answers import JSONAnswer, message_answer
 from certorbit.api.authentication import Reader, Writer
 from certorbit.api.balancer_schemas import LoadBalancerList
 from certorbit.api.dialects import DIALECTS, Dialect
-from certorbit.api.documentation import SECURED, Responses, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, EntryPath, Flag, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import CertorbitError, DeployFailed, NotFound, Outside, Refused, TargetGone, Throttled
 from certorbit.model.balancer import Listener
 from certorbit.model.entry import ConfigID, EntryID
@@ -165,27 +165,15 @@ def add_balancer_routes(app: FastAPI, parts: Parts) -> None:
 
 def _add_dialect(app: FastAPI, routes: BalancerRoutes) -> None:
     dialect = routes.dialect
-    all_at = f"{dialect.prefix}/conf/{{config}}/load-balancers"
+    all_at = "/conf/{config}/load-balancers"
     certificates_at = f"{all_at}/{{name}}/certificates"
     listed = answers_json("The load balancers, an item per listener", LoadBalancerList, 404)
     attached = answers_json("Attached, or it will be", None, 400, 404, 422)
     detached = answers_json("Detached, or it will be", None, 400, 404, 422)
-    table: list[tuple[str, str, Callable[..., Any], Responses]] = [
-        ("GET", all_at, routes.list_load_balancers, listed),
-        ("PUT", f"{certificates_at}/{{entry_id}}", routes.attach_certificate, attached),
-        ("DELETE", certificates_at, routes.detach_certificate, detached),
-    ]
-    for method, path, endpoint, responses in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            responses=responses,
-            response_class=Response,
-            operation_id=f"{endpoint.__name__}_{dialect.name.replace('.', '_')}",
-            tags=[f"Load balancers ({dialect.name})"],
-            openapi_extra=SECURED,
-        )
+    add = RouteAdder(app, "Load balancers", dialect).add
+    add("GET", all_at, routes.list_load_balancers, listed)
+    add("PUT", f"{certificates_at}/{{entry_id}}", routes.attach_certificate, attached)
+    add("DELETE", certificates_at, routes.detach_certificate, detached)
 
 
 def _render(shown: ShownListener) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The certificates of a configuration, in every dialect (contract.md, Certificates)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from certorbit.api.answers import JSONAnswer, download, message_answer
 from certorbit.api.authentication import CertificateReader, Reader, Writer
 from certorbit.api.certificate_answers import render_certificate
 from certorbit.api.dialects import DIALECTS, Dialect
-from certorbit.api.documentation import SECURED, Responses, answers_file, answers_json, takes_body
+from certorbit.api.documentation import answers_file, answers_json, takes_body
 from certorbit.api.issuance_wait import wait_for_issuance
 from certorbit.api.parts import Parts
 from certorbit.api.reading import (
@@ -25,6 +25,7 @@ from certorbit.api.reading import (
     read_password,
     read_replaced,
 )
+from certorbit.api.routes import RouteAdder
 from certorbit.api.schemas import (
     CertificateCreate,
     CertificateList,
@@ -276,35 +277,22 @@ def _add_dialect(app: FastAPI, routes: CertificateRoutes) -> None:
     single = NamedCertificate if dialect.has_name else LinkedCertificate
     updated = MessageBody if dialect.update_message else None
     deleted = MessageBody if dialect.delete_message else None
-    all_at = f"{dialect.prefix}/conf/{{config}}/certificates"
+    all_at = "/conf/{config}/certificates"
     one_at = f"{all_at}/{{entry_id}}"
     created = answers_json("Certificate created", MessageBody, 400, 404, 409, 413, 422, status=201)
     used = answers_json("The server groups", CertificateUserList, 404, 422)
     pem = answers_file("The PEM file", "application/x-pem-file", 400, 404, 422)
     pfx = answers_file("The PFX file", "application/x-pkcs12", 400, 404, 422)
-    table: list[tuple[str, str, Callable[..., Any], Responses]] = [
-        ("GET", all_at, routes.list_certificates, answers_json("The certificates", listed, 404)),
-        ("GET", one_at, routes.get_certificate, answers_json("The certificate", single, 404, 422)),
-        ("POST", one_at, routes.create_certificate, created),
-        ("PUT", one_at, routes.change_certificate, answers_json("Certificate modified", updated, 400, 404, 422)),
-        ("DELETE", one_at, routes.delete_certificate, answers_json("Certificate deleted", deleted, 400, 404, 422)),
-        ("GET", f"{one_at}/links", routes.list_certificate_links, used),
-        ("GET", f"{one_at}/pem", routes.get_pem, pem),
-        ("GET", f"{one_at}/pfx", routes.get_pfx, pfx),
-    ]
     body = takes_body(CertificateCreate, required=False, default=_DEFAULT_BODY)
-    for method, path, endpoint, responses in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            status_code=201 if method == "POST" else 200,
-            responses=responses,
-            response_class=Response,
-            operation_id=f"{endpoint.__name__}_{dialect.name.replace('.', '_')}",
-            tags=[f"Certificates ({dialect.name})"],
-            openapi_extra={**SECURED, **(body if method == "POST" else {})},
-        )
+    add = RouteAdder(app, "Certificates", dialect).add
+    add("GET", all_at, routes.list_certificates, answers_json("The certificates", listed, 404))
+    add("GET", one_at, routes.get_certificate, answers_json("The certificate", single, 404, 422))
+    add("POST", one_at, routes.create_certificate, created, status=201, body=body)
+    add("PUT", one_at, routes.change_certificate, answers_json("Certificate modified", updated, 400, 404, 422))
+    add("DELETE", one_at, routes.delete_certificate, answers_json("Certificate deleted", deleted, 400, 404, 422))
+    add("GET", f"{one_at}/links", routes.list_certificate_links, used)
+    add("GET", f"{one_at}/pem", routes.get_pem, pem)
+    add("GET", f"{one_at}/pfx", routes.get_pfx, pfx)
 
 
 def _links_of(body: CertificateCreate) -> tuple[ProviderLink, ...]:

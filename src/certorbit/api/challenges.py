@@ -12,8 +12,9 @@ from fastapi import FastAPI, Path
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from certorbit.api.documentation import PUBLIC, errors_of
+from certorbit.api.documentation import PUBLIC, Responses, errors_of
 from certorbit.api.parts import Parts
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import CertorbitError, NotFound
 
 log = structlog.get_logger(__name__)
@@ -47,16 +48,8 @@ class ChallengeRoutes:
 def add_challenge_routes(app: FastAPI, parts: Parts) -> None:
     """Add the path that CAs look at."""
     content = {"application/octet-stream": {"schema": {"type": "string"}}}
-    app.add_api_route(
-        PATH,
-        ChallengeRoutes(parts).get_challenge,
-        methods=["GET"],
-        responses={200: {"description": "The key authorization", "content": content}, **errors_of(404, 500, 503)},
-        response_class=Response,
-        operation_id="get_challenge",
-        tags=["Challenges"],
-        openapi_extra=PUBLIC,
-    )
+    shown: Responses = {200: {"description": "The key authorization", "content": content}, **errors_of(404, 500, 503)}
+    RouteAdder(app, "Challenges").add("GET", PATH, ChallengeRoutes(parts).get_challenge, shown, access=PUBLIC)
 
 
 class ChallengeApp:

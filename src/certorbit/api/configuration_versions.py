@@ -1,6 +1,5 @@
 """The versions of a configuration, the same in every dialect: what changed, when, by whom, and the way back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,9 +9,10 @@ from starlette.responses import Response
 from certorbit.api.answers import JSONAnswer, format_instant, message_answer
 from certorbit.api.authentication import Reader, Writer
 from certorbit.api.dialects import DIALECTS, Dialect
-from certorbit.api.documentation import SECURED, Responses, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.api.schemas import MessageBody
 from certorbit.api.site_schemas import ConfigurationVersionList, ConfigurationVersionWithChanges
 from certorbit.model.change import Change, ConfigurationVersion
@@ -76,22 +76,12 @@ def _add_dialect(app: FastAPI, routes: ConfigurationVersionRoutes) -> None:
     listed = answers_json("The versions", ConfigurationVersionList, 404, 422)
     single = answers_json("The version", ConfigurationVersionWithChanges, 404, 422)
     reverted = answers_json("Configuration reverted", updated, 400, 404, 422)
-    table: list[tuple[str, str, Callable[..., Any], Responses]] = [
-        ("GET", "", routes.list_configuration_versions, listed),
-        ("GET", "/{number}", routes.get_configuration_version, single),
-        ("PUT", "/{number}/revert", routes.revert_configuration, reverted),
-    ]
-    for method, path, endpoint, responses in table:
-        app.add_api_route(
-            f"{dialect.prefix}/conf/configs/{{config}}/versions{path}",
-            endpoint,
-            methods=[method],
-            responses=responses,
-            response_class=Response,
-            operation_id=f"{endpoint.__name__}_{dialect.name.replace('.', '_')}",
-            tags=[f"Configurations ({dialect.name})"],
-            openapi_extra=SECURED,
-        )
+    all_at = "/conf/configs/{config}/versions"
+    one_at = f"{all_at}/{{number}}"
+    add = RouteAdder(app, "Configurations", dialect).add
+    add("GET", all_at, routes.list_configuration_versions, listed)
+    add("GET", one_at, routes.get_configuration_version, single)
+    add("PUT", f"{one_at}/revert", routes.revert_configuration, reverted)
 
 
 def _render(version: ConfigurationVersion) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer, format_instant
 from certorbit.api.authentication import Reader, ReaderOfOwn
 from certorbit.api.dialects import DIALECTS
-from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.model.entry import Configuration
 from certorbit.services import configurations
 
@@ -39,29 +40,12 @@ class ConfigurationRoutes:
 def add_configuration_routes(app: FastAPI, parts: Parts) -> None:
     """Add the configurations under every dialect's prefix."""
     routes = ConfigurationRoutes(parts)
+    listed = answers_json("The configurations", schemas.ConfigurationList)
+    single = answers_json("The configuration", schemas.Configuration, 404)
     for dialect in DIALECTS:
-        suffix = dialect.name.replace(".", "_")
-        tags = [f"Configurations ({dialect.name})"]
-        app.add_api_route(
-            f"{dialect.prefix}/conf/configs",
-            routes.list_configurations,
-            methods=["GET"],
-            responses=answers_json("The configurations", schemas.ConfigurationList),
-            response_class=Response,
-            operation_id=f"list_configurations_{suffix}",
-            tags=[*tags],
-            openapi_extra=SECURED,
-        )
-        app.add_api_route(
-            f"{dialect.prefix}/conf/configs/{{config}}",
-            routes.get_configuration,
-            methods=["GET"],
-            responses=answers_json("The configuration", schemas.Configuration, 404),
-            response_class=Response,
-            operation_id=f"get_configuration_{suffix}",
-            tags=[*tags],
-            openapi_extra=SECURED,
-        )
+        add = RouteAdder(app, "Configurations", dialect).add
+        add("GET", "/conf/configs", routes.list_configurations, listed)
+        add("GET", "/conf/configs/{config}", routes.get_configuration, single)
 
 
 def _render(configuration: Configuration) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Deployments and targets in the native API: what is served where, by which proof, and whether targets are usable."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,10 +9,11 @@ from starlette.responses import Response
 from certorbit.api import balancer_schemas as schemas
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
 from certorbit.api.authentication import Reader, ReaderOfOwn, Writer
-from certorbit.api.documentation import SECURED, Responses, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.operations import reachable_configurations, render_problem
 from certorbit.api.parts import Parts
 from certorbit.api.reading import LONGEST_CONFIG, ConfigPath, EntryPath, IDPath, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.deploying.checking import check_target, is_usable
 from certorbit.errors import NotFound
 from certorbit.model.audit import Action, AuditEvent
@@ -125,30 +125,15 @@ def add_deployment_routes(app: FastAPI, parts: Parts) -> None:
     one = answers_json("The deployment", schemas.DeploymentBody, 404, 422)
     own = answers_json("The certificate's deployments", schemas.CertificateDeployments, 404, 422)
     started = answers_json("What was started", schemas.DeploymentStarted, 400, 404, 422, status=202)
-    table: list[tuple[str, str, Callable[..., Any], Responses]] = [
-        ("GET", f"{PREFIX}/deployments", routes.list_deployments, page),
-        ("GET", f"{PREFIX}/deployments/{{operation_id}}", routes.get_deployment, one),
-        ("GET", of_certificate, routes.list_certificate_deployments, own),
-        ("POST", of_certificate, routes.deploy_certificate, started),
-        ("GET", f"{PREFIX}/targets", routes.list_targets, answers_json("The targets", schemas.TargetList)),
-        (
-            "POST",
-            f"{PREFIX}/targets/{{target}}/check",
-            routes.check_target,
-            answers_json("What was found", schemas.CheckBody, 404, 422),
-        ),
-    ]
-    for method, path, endpoint, responses in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            responses=responses,
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Deployments"],
-            openapi_extra=SECURED,
-        )
+    targets = answers_json("The targets", schemas.TargetList)
+    checked = answers_json("What was found", schemas.CheckBody, 404, 422)
+    add = RouteAdder(app, "Deployments").add
+    add("GET", f"{PREFIX}/deployments", routes.list_deployments, page)
+    add("GET", f"{PREFIX}/deployments/{{operation_id}}", routes.get_deployment, one)
+    add("GET", of_certificate, routes.list_certificate_deployments, own)
+    add("POST", of_certificate, routes.deploy_certificate, started)
+    add("GET", f"{PREFIX}/targets", routes.list_targets, targets)
+    add("POST", f"{PREFIX}/targets/{{target}}/check", routes.check_target, checked)
 
 
 def _render(deployment: Deployment) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from starlette.responses import Response
 from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer
 from certorbit.api.authentication import Reader
-from certorbit.api.documentation import PUBLIC, SECURED, answers_file, errors_of
+from certorbit.api.documentation import PUBLIC, Responses, answers_file, errors_of
 from certorbit.api.parts import Parts
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import CertorbitError, NotFound
 from certorbit.observe.metrics import CONTENT_TYPE
 
@@ -46,27 +47,8 @@ class HealthRoutes:
 def add_health_routes(app: FastAPI, parts: Parts) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`."""
     routes = HealthRoutes(parts)
-    for path, endpoint, statuses in (
-        ("/healthz", routes.get_health, ()),
-        ("/readyz", routes.get_readiness, (503,)),
-    ):
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=["GET"],
-            responses={200: {"description": "Yes", "model": schemas.MessageBody}, **errors_of(*statuses)},
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Health"],
-            openapi_extra=PUBLIC,
-        )
-    app.add_api_route(
-        "/metrics",
-        routes.get_metrics,
-        methods=["GET"],
-        responses=answers_file("The metrics", "text/plain", 404),
-        response_class=Response,
-        operation_id="get_metrics",
-        tags=["Health"],
-        openapi_extra=SECURED,
-    )
+    alive: Responses = {200: {"description": "Yes", "model": schemas.MessageBody}}
+    add = RouteAdder(app, "Health").add
+    add("GET", "/healthz", routes.get_health, alive, access=PUBLIC)
+    add("GET", "/readyz", routes.get_readiness, {**alive, **errors_of(503)}, access=PUBLIC)
+    add("GET", "/metrics", routes.get_metrics, answers_file("The metrics", "text/plain", 404))

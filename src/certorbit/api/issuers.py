@@ -8,8 +8,9 @@ from starlette.responses import Response
 from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer, download
 from certorbit.api.authentication import ROOT_PEM_PATH, ReaderOfOwn
-from certorbit.api.documentation import PUBLIC, SECURED, answers_json, errors_of
+from certorbit.api.documentation import PUBLIC, Responses, answers_json, errors_of
 from certorbit.api.parts import Parts
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import NotFound
 from certorbit.ports.authority import AuthorityDoor
 
@@ -57,28 +58,12 @@ class IssuerRoutes:
 def add_issuer_routes(app: FastAPI, parts: Parts) -> None:
     """Add the issuers to the native API, and the CRL at its own public path."""
     routes = IssuerRoutes(parts)
-    app.add_api_route(
-        "/api/certorbit/v1/issuers",
-        routes.list_issuers,
-        methods=["GET"],
-        responses=answers_json("The issuers", schemas.IssuerList),
-        response_class=Response,
-        operation_id="list_issuers",
-        tags=["Issuers"],
-        openapi_extra=SECURED,
-    )
+    listed = answers_json("The issuers", schemas.IssuerList)
+    RouteAdder(app, "Issuers").add("GET", "/api/certorbit/v1/issuers", routes.list_issuers, listed)
     for path, endpoint, media_type in (
         (ROOT_PEM_PATH, routes.get_root, "application/x-pem-file"),
         ("/crl/internal.crl", routes.get_crl, "application/pkix-crl"),
     ):
         content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=["GET"],
-            responses={200: {"description": "The file", "content": content}, **errors_of(404, 500, 503)},
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Built-in CA"],
-            openapi_extra=PUBLIC,
-        )
+        file: Responses = {200: {"description": "The file", "content": content}, **errors_of(404, 500, 503)}
+        RouteAdder(app, "Built-in CA").add("GET", path, endpoint, file, access=PUBLIC)

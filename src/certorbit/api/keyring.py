@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
 from certorbit.api.authentication import Administrator
-from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
+from certorbit.api.routes import RouteAdder
 from certorbit.model.keyring import KeyringStatus, StoredKey
 from certorbit.services import keyring
 
@@ -51,16 +52,8 @@ class KeyringRoutes:
 
 def add_keyring_routes(app: FastAPI, parts: Parts) -> None:
     """Add the keyring to the native API."""
-    app.add_api_route(
-        "/api/certorbit/v1/keyring",
-        KeyringRoutes(parts).get_keyring,
-        methods=["GET"],
-        responses=answers_json("The keyring", KeyringBody),
-        response_class=Response,
-        operation_id="get_keyring",
-        tags=["Keyring"],
-        openapi_extra=SECURED,
-    )
+    shown = answers_json("The keyring", KeyringBody)
+    RouteAdder(app, "Keyring").add("GET", "/api/certorbit/v1/keyring", KeyringRoutes(parts).get_keyring, shown)
 
 
 def _render(status: KeyringStatus, *, provider: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from certorbit.api import schemas
 from certorbit.api.answers import JSONAnswer, format_optional
 from certorbit.api.authentication import Administrator, ReaderOfOwn
-from certorbit.api.documentation import SECURED, answers_json, takes_body
+from certorbit.api.documentation import answers_json, takes_body
 from certorbit.api.reading import read_body
+from certorbit.api.routes import RouteAdder
 from certorbit.clock import Clock
 from certorbit.errors import BadInput
 from certorbit.model.audit import Action, AuditEvent
@@ -97,23 +98,9 @@ class MaintenanceRoutes:
 def add_maintenance_routes(app: FastAPI, *, switch: MaintenanceSwitch) -> None:
     """Add the maintenance mode to the native API."""
     routes = MaintenanceRoutes(switch)
-    app.add_api_route(
-        PATH,
-        routes.get_maintenance,
-        methods=["GET"],
-        responses=answers_json("The maintenance mode", schemas.MaintenanceBody),
-        response_class=Response,
-        operation_id="get_maintenance",
-        tags=["Maintenance"],
-        openapi_extra=SECURED,
-    )
-    app.add_api_route(
-        PATH,
-        routes.change_maintenance,
-        methods=["POST"],
-        responses=answers_json("The maintenance mode now", schemas.MaintenanceBody, 400, 413, 422),
-        response_class=Response,
-        operation_id="change_maintenance",
-        tags=["Maintenance"],
-        openapi_extra={**SECURED, **takes_body(schemas.MaintenanceChange, required=True)},
-    )
+    shown = answers_json("The maintenance mode", schemas.MaintenanceBody)
+    changed = answers_json("The maintenance mode now", schemas.MaintenanceBody, 400, 413, 422)
+    changes = takes_body(schemas.MaintenanceChange, required=True)
+    add = RouteAdder(app, "Maintenance").add
+    add("GET", PATH, routes.get_maintenance, shown)
+    add("POST", PATH, routes.change_maintenance, changed, body=changes)

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from certorbit.api import renewal_schemas, schemas
 from certorbit.api.answers import JSONAnswer, format_instant, format_optional
 from certorbit.api.authentication import ReaderOfOwn, WriterOfOwn
-from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import LONGEST_CONFIG, IDPath
+from certorbit.api.routes import RouteAdder
 from certorbit.model.access import Principal
 from certorbit.model.entry import ENTRY_ID_PATTERN, ConfigID, EntryID
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem, Step
@@ -140,46 +141,17 @@ def render_operation(operation: Operation) -> dict[str, Any]:
 def add_operation_routes(app: FastAPI, parts: Parts) -> None:
     """Add the operations to the native API."""
     routes = OperationRoutes(parts)
-    app.add_api_route(
-        f"{PREFIX}/operations",
-        routes.list_operations,
-        methods=["GET"],
-        responses=answers_json("A page of operations", schemas.OperationList, 400, 422),
-        response_class=Response,
-        operation_id="list_operations",
-        tags=["Operations"],
-        openapi_extra=SECURED,
-    )
-    app.add_api_route(
-        f"{PREFIX}/operations/{{operation_id}}",
-        routes.get_operation,
-        methods=["GET"],
-        responses=answers_json("The operation", schemas.OperationWithSteps, 404, 422),
-        response_class=Response,
-        operation_id="get_operation",
-        tags=["Operations"],
-        openapi_extra=SECURED,
-    )
-    app.add_api_route(
-        f"{PREFIX}/operations/{{operation_id}}/retry",
-        routes.retry_operation,
-        methods=["POST"],
-        responses=answers_json("What was started", renewal_schemas.StartedOperation, 400, 404, 422, status=202),
-        response_class=Response,
-        operation_id="retry_operation",
-        tags=["Operations"],
-        openapi_extra=SECURED,
-    )
-    app.add_api_route(
-        f"{PREFIX}/operations/{{operation_id}}/cancel",
-        routes.cancel_operation,
-        methods=["POST"],
-        responses=answers_json("It is cancelled", renewal_schemas.CancelledOperation, 400, 404, 422),
-        response_class=Response,
-        operation_id="cancel_operation",
-        tags=["Operations"],
-        openapi_extra=SECURED,
-    )
+    all_at = f"{PREFIX}/operations"
+    one_at = f"{all_at}/{{operation_id}}"
+    page = answers_json("A page of operations", schemas.OperationList, 400, 422)
+    single = answers_json("The operation", schemas.OperationWithSteps, 404, 422)
+    started = answers_json("What was started", renewal_schemas.StartedOperation, 400, 404, 422, status=202)
+    cancelled = answers_json("It is cancelled", renewal_schemas.CancelledOperation, 400, 404, 422)
+    add = RouteAdder(app, "Operations").add
+    add("GET", all_at, routes.list_operations, page)
+    add("GET", one_at, routes.get_operation, single)
+    add("POST", f"{one_at}/retry", routes.retry_operation, started)
+    add("POST", f"{one_at}/cancel", routes.cancel_operation, cancelled)
 
 
 def render_problem(problem: Problem | None) -> dict[str, Any] | None:

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from certorbit.api.answers import JSONAnswer
 from certorbit.api.authentication import Writer
 from certorbit.api.dialects import DIALECTS
-from certorbit.api.documentation import SECURED, answers_json, takes_body
+from certorbit.api.documentation import answers_json, takes_body
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, read_body, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput
 from certorbit.ports.bucket import PublishReport, WantedBucket
 
@@ -73,17 +74,11 @@ class PublishRoutes:
 def add_publish_routes(app: FastAPI, parts: Parts) -> None:
     """Add publishing under every dialect's prefix."""
     routes = PublishRoutes(parts)
+    published = answers_json("Every bucket has the bundle", Published, 400, 404, 413, 422)
+    buckets = takes_body(PublishBody, required=False)
     for dialect in DIALECTS:
-        app.add_api_route(
-            f"{dialect.prefix}/tools/publish/{{config}}",
-            routes.publish,
-            methods=["PUT"],
-            responses=answers_json("Every bucket has the bundle", Published, 400, 404, 413, 422),
-            response_class=Response,
-            operation_id=f"publish_{dialect.name.replace('.', '_')}",
-            tags=[f"Tools ({dialect.name})"],
-            openapi_extra={**SECURED, **takes_body(PublishBody, required=False)},
-        )
+        add = RouteAdder(app, "Tools", dialect).add
+        add("PUT", "/tools/publish/{config}", routes.publish, published, body=buckets)
 
 
 def _render(report: PublishReport) -> dict[str, Any]:

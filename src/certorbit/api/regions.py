@@ -10,9 +10,10 @@ from starlette.responses import Response
 from certorbit.api.answers import JSONAnswer, message_answer
 from certorbit.api.authentication import Reader, WriterEverywhere
 from certorbit.api.dialects import DIALECTS, Dialect
-from certorbit.api.documentation import SECURED, answers_json, takes_body
+from certorbit.api.documentation import answers_json, takes_body
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, read_body, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.api.schemas import MessageBody
 from certorbit.api.site_schemas import RegionsBody, RegionsChange
 from certorbit.services import regions
@@ -45,29 +46,16 @@ class RegionRoutes:
 
 def add_region_routes(app: FastAPI, parts: Parts) -> None:
     """Add the regions under every dialect's prefix."""
+    path = "/conf/{config}/load-balancers/regions"
+    shown = answers_json("The regions", RegionsBody, 404)
+    changes = takes_body(RegionsChange, required=True)
     for dialect in DIALECTS:
-        routes, suffix = RegionRoutes(parts, dialect), dialect.name.replace(".", "_")
+        routes = RegionRoutes(parts, dialect)
         updated = MessageBody if dialect.update_message else None
-        app.add_api_route(
-            f"{dialect.prefix}/conf/{{config}}/load-balancers/regions",
-            routes.get_regions,
-            methods=["GET"],
-            responses=answers_json("The regions", RegionsBody, 404),
-            response_class=Response,
-            operation_id=f"get_regions_{suffix}",
-            tags=[f"Load balancers ({dialect.name})"],
-            openapi_extra=SECURED,
-        )
-        app.add_api_route(
-            f"{dialect.prefix}/conf/{{config}}/load-balancers/regions",
-            routes.change_regions,
-            methods=["POST"],
-            responses=answers_json("Regions modified", updated, 400, 404, 413, 422),
-            response_class=Response,
-            operation_id=f"change_regions_{suffix}",
-            tags=[f"Load balancers ({dialect.name})"],
-            openapi_extra={**SECURED, **takes_body(RegionsChange, required=True)},
-        )
+        changed = answers_json("Regions modified", updated, 400, 404, 413, 422)
+        add = RouteAdder(app, "Load balancers", dialect).add
+        add("GET", path, routes.get_regions, shown)
+        add("POST", path, routes.change_regions, changed, body=changes)
 
 
 def _render(balancer: RegionalBalancer) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """The operator's commands: how a renewal stands, renew now, pause, another issuer, revoke, what is to come."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
@@ -13,10 +12,11 @@ from starlette.responses import Response
 from certorbit.api import renewal_schemas
 from certorbit.api.answers import JSONAnswer, format_instant
 from certorbit.api.authentication import Reader, Writer
-from certorbit.api.documentation import SECURED, Responses, answers_json, takes_body
+from certorbit.api.documentation import answers_json, takes_body
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, EntryPath, read_body, read_config
 from certorbit.api.renewal_answers import render_forecast, render_status
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput
 from certorbit.model.ca_limits import AccountKey, LimitPolicy, policy_from
 from certorbit.model.entry import ConfigID, EntryID, VersionID
@@ -152,47 +152,17 @@ def add_renewal_routes(app: FastAPI, parts: Parts) -> None:
         BadInput: the settings' limits are wrong.
     """
     routes = RenewalRoutes(parts, policy_from(parts.settings.limits), rules_from(parts.settings.renewal))
-
-    def add(
-        path: str, endpoint: Callable[..., Any], method: str, responses: Responses, body: dict[str, Any] | None = None
-    ) -> None:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            responses=responses,
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Renewals"],
-            openapi_extra={**SECURED, **(body or {})},
-        )
-
-    status = answers_json("How the renewal stands", renewal_schemas.RenewalBody, 404, 422)
-    add(f"{CERTIFICATE}/renewal", routes.get_renewal, "GET", status)
-    add(
-        f"{CERTIFICATE}/renewal",
-        routes.change_renewal,
-        "PATCH",
-        answers_json("How the renewal stands now", renewal_schemas.RenewalBody, 400, 404, 413, 422),
-        takes_body(renewal_schemas.RenewalChange, required=True),
-    )
-    add(
-        f"{CERTIFICATE}/renew",
-        routes.renew_certificate,
-        "POST",
-        answers_json("What was started", renewal_schemas.StartedOperation, 400, 404, 413, 422, status=202),
-        takes_body(renewal_schemas.RenewalRequest, required=False),
-    )
-    add(
-        f"{CERTIFICATE}/revoke",
-        routes.revoke_certificate,
-        "POST",
-        answers_json("It is revoked", renewal_schemas.RevocationBody, 400, 404, 413, 422),
-        takes_body(renewal_schemas.RevocationRequest, required=True),
-    )
-    add(
-        f"{PREFIX}/renewals",
-        routes.forecast_renewals,
-        "GET",
-        answers_json("The renewals to come", renewal_schemas.ForecastBody, 422),
-    )
+    shown = answers_json("How the renewal stands", renewal_schemas.RenewalBody, 404, 422)
+    changed = answers_json("How the renewal stands now", renewal_schemas.RenewalBody, 400, 404, 413, 422)
+    started = answers_json("What was started", renewal_schemas.StartedOperation, 400, 404, 413, 422, status=202)
+    revoked = answers_json("It is revoked", renewal_schemas.RevocationBody, 400, 404, 413, 422)
+    planned = answers_json("The renewals to come", renewal_schemas.ForecastBody, 422)
+    changes = takes_body(renewal_schemas.RenewalChange, required=True)
+    renews = takes_body(renewal_schemas.RenewalRequest, required=False)
+    revokes = takes_body(renewal_schemas.RevocationRequest, required=True)
+    add = RouteAdder(app, "Renewals").add
+    add("GET", f"{CERTIFICATE}/renewal", routes.get_renewal, shown)
+    add("PATCH", f"{CERTIFICATE}/renewal", routes.change_renewal, changed, body=changes)
+    add("POST", f"{CERTIFICATE}/renew", routes.renew_certificate, started, body=renews)
+    add("POST", f"{CERTIFICATE}/revoke", routes.revoke_certificate, revoked, body=revokes)
+    add("GET", f"{PREFIX}/renewals", routes.forecast_renewals, planned)

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, format_optional
 from certorbit.api.authentication import Reader
-from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, EntryPath, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.model.crl import VerdictState
 from certorbit.model.entry import EntryID, VersionID
 from certorbit.services.verdicts import VersionVerdict, get_verdict
@@ -56,17 +57,8 @@ class RevocationRoutes:
 
 def add_revocation_routes(app: FastAPI, parts: Parts) -> None:
     """Add the verdict on a certificate to the native API."""
-    routes = RevocationRoutes(parts)
-    app.add_api_route(
-        PATH,
-        routes.get_revocation,
-        methods=["GET"],
-        responses=answers_json("What is known of its revocation", VerdictBody, 404, 422),
-        response_class=Response,
-        operation_id="get_revocation",
-        tags=["Revocation"],
-        openapi_extra=SECURED,
-    )
+    known = answers_json("What is known of its revocation", VerdictBody, 404, 422)
+    RouteAdder(app, "Revocation").add("GET", PATH, RevocationRoutes(parts).get_revocation, known)
 
 
 def _render(found: VersionVerdict, *, now: datetime) -> dict[str, Any]:

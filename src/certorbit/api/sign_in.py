@@ -2,9 +2,9 @@
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -15,12 +15,13 @@ from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, format_optional
 from certorbit.api.authentication import Need, Reach
-from certorbit.api.documentation import PUBLIC, SECURED, Responses, answers_json, errors_of
+from certorbit.api.documentation import PUBLIC, Responses, answers_json, errors_of
 from certorbit.api.errors import answer_error, reference_of
 from certorbit.api.failed_attempts import FailedAttempts
 from certorbit.api.known_sessions import Cookies, KnownSessions, origin_of
 from certorbit.api.parts import Parts
 from certorbit.api.refused_attempts import RefusedAttempts
+from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput, CertorbitError, NotAllowed, NotFound
 from certorbit.model import sign_in
 from certorbit.model.access import Principal, Right
@@ -231,24 +232,11 @@ def add_sign_in_routes(app: FastAPI, parts: Parts, *, sign_in: SignIn | None, re
     goes: Responses = {303: {"description": "The browser goes on"}}
     ended = answers_json("Signed out", None, 400, 404, status=204)
     shown = answers_json("The caller", MeBody)
-    table: list[tuple[str, str, Callable[..., Any], int, Responses, dict[str, Any]]] = [
-        ("GET", LOGIN_PATH, routes.begin_sign_in, 303, {**goes, **errors_of(400, 404, 422, 503)}, PUBLIC),
-        ("GET", CALLBACK_PATH, routes.end_sign_in, 303, {**goes, **errors_of(400, 404, 429, 503)}, PUBLIC),
-        ("POST", LOGOUT_PATH, routes.sign_out, 204, ended, SECURED),
-        ("GET", ME_PATH, routes.get_me, 200, shown, SECURED),
-    ]
-    for method, path, endpoint, status, responses, access in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            status_code=status,
-            responses=responses,
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Sign-in"],
-            openapi_extra=access,
-        )
+    add = RouteAdder(app, "Sign-in").add
+    add("GET", LOGIN_PATH, routes.begin_sign_in, {**goes, **errors_of(400, 404, 422, 503)}, status=303, access=PUBLIC)
+    add("GET", CALLBACK_PATH, routes.end_sign_in, {**goes, **errors_of(400, 404, 429, 503)}, status=303, access=PUBLIC)
+    add("POST", LOGOUT_PATH, routes.sign_out, ended, status=204)
+    add("GET", ME_PATH, routes.get_me, shown)
 
 
 def _redirect(url: str) -> Response:

@@ -1,6 +1,5 @@
 """The server groups of a configuration, the same in every dialect (contract.md, Around the certificates)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -12,9 +11,10 @@ from certorbit.api.answers import JSONAnswer, message_answer
 from certorbit.api.authentication import Reader, Writer
 from certorbit.api.certificates import CREATED
 from certorbit.api.dialects import DIALECTS, Dialect
-from certorbit.api.documentation import SECURED, Responses, answers_json, takes_body
+from certorbit.api.documentation import answers_json, takes_body
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, read_body, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.api.schemas import MessageBody
 from certorbit.api.site_schemas import (
     ServerGroup,
@@ -116,32 +116,19 @@ def _add_dialect(app: FastAPI, routes: SiteRoutes) -> None:
     dialect = routes.dialect
     updated = MessageBody if dialect.update_message else None
     deleted = MessageBody if dialect.delete_message else None
-    all_at = f"{dialect.prefix}/conf/{{config}}/server-groups"
+    all_at = "/conf/{config}/server-groups"
     one_at = f"{all_at}/{{site_id}}"
     created = answers_json("Server group created", MessageBody, 400, 404, 409, 413, 422, status=201)
     changed = answers_json("Server group modified", updated, 400, 404, 413, 422)
     gone = answers_json("Server group deleted", deleted, 400, 404, 422)
     makes, changes = takes_body(ServerGroupCreate, required=True), takes_body(ServerGroupChange, required=True)
-    table: list[tuple[str, str, Callable[..., Any], Responses, dict[str, Any]]] = [
-        ("GET", all_at, routes.list_server_groups, answers_json("The server groups", ServerGroupList, 404), {}),
-        ("POST", all_at, routes.add_server_group, created, takes_body(ServerGroupAdd, required=True)),
-        ("GET", one_at, routes.get_server_group, answers_json("The server group", ServerGroup, 404, 422), {}),
-        ("POST", one_at, routes.create_server_group, created, makes),
-        ("PUT", one_at, routes.change_server_group, changed, changes),
-        ("DELETE", one_at, routes.delete_server_group, gone, {}),
-    ]
-    for method, path, endpoint, responses, body in table:
-        app.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            status_code=201 if method == "POST" else 200,
-            responses=responses,
-            response_class=Response,
-            operation_id=f"{endpoint.__name__}_{dialect.name.replace('.', '_')}",
-            tags=[f"Server groups ({dialect.name})"],
-            openapi_extra={**SECURED, **body},
-        )
+    add = RouteAdder(app, "Server groups", dialect).add
+    add("GET", all_at, routes.list_server_groups, answers_json("The server groups", ServerGroupList, 404))
+    add("POST", all_at, routes.add_server_group, created, status=201, body=takes_body(ServerGroupAdd, required=True))
+    add("GET", one_at, routes.get_server_group, answers_json("The server group", ServerGroup, 404, 422))
+    add("POST", one_at, routes.create_server_group, created, status=201, body=makes)
+    add("PUT", one_at, routes.change_server_group, changed, body=changes)
+    add("DELETE", one_at, routes.delete_server_group, gone)
 
 
 def _check_same_id(body: ServerGroupFields, site_id: str) -> None:

@@ -15,8 +15,9 @@ from certorbit.api.answers import JSONAnswer
 from certorbit.api.authentication import ReaderOfOwn
 from certorbit.api.certificate_answers import render_extracted
 from certorbit.api.dialects import DIALECTS
-from certorbit.api.documentation import SECURED, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.reading import LONGEST_PASSWORD
+from certorbit.api.routes import RouteAdder
 from certorbit.api.site_schemas import ExtractedPFX
 from certorbit.errors import BadInput
 from certorbit.pki.pfx import read_pfx
@@ -73,17 +74,10 @@ class ToolRoutes:
 def add_tool_routes(app: FastAPI) -> None:
     """Add the tools under every dialect's prefix."""
     routes = ToolRoutes()
+    extracted = answers_json("What was in the file", ExtractedPFX, 400, 413, 422)
     for dialect in DIALECTS:
-        app.add_api_route(
-            f"{dialect.prefix}/tools/certificates/extractpfx",
-            routes.extract_pfx,
-            methods=["POST"],
-            responses=answers_json("What was in the file", ExtractedPFX, 400, 413, 422),
-            response_class=Response,
-            operation_id=f"extract_pfx_{dialect.name.replace('.', '_')}",
-            tags=[f"Tools ({dialect.name})"],
-            openapi_extra={**SECURED, **_BODY},
-        )
+        add = RouteAdder(app, "Tools", dialect).add
+        add("POST", "/tools/certificates/extractpfx", routes.extract_pfx, extracted, body=_BODY)
 
 
 async def _read_form(request: Request) -> FormData:

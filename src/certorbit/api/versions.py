@@ -1,6 +1,5 @@
 """Versions of a certificate: what was served when, what differs, and the way back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,9 +10,10 @@ from starlette.responses import Response
 from certorbit.api import renewal_schemas
 from certorbit.api.answers import JSONAnswer, format_instant
 from certorbit.api.authentication import Reader, Writer
-from certorbit.api.documentation import SECURED, Responses, answers_json
+from certorbit.api.documentation import answers_json
 from certorbit.api.parts import Parts
 from certorbit.api.reading import ConfigPath, EntryPath, IDPath, read_config
+from certorbit.api.routes import RouteAdder
 from certorbit.model.entry import EntryID, Version, VersionID
 from certorbit.model.version_difference import Change
 from certorbit.services import versions
@@ -79,32 +79,13 @@ class VersionRoutes:
 def add_version_routes(app: FastAPI, parts: Parts) -> None:
     """Add the versions to the native API."""
     routes = VersionRoutes(parts)
-
-    def add(path: str, endpoint: Callable[..., Any], method: str, responses: Responses) -> None:
-        app.add_api_route(
-            PREFIX + path,
-            endpoint,
-            methods=[method],
-            responses=responses,
-            response_class=Response,
-            operation_id=endpoint.__name__,
-            tags=["Versions"],
-            openapi_extra=SECURED,
-        )
-
-    add("", routes.list_versions, "GET", answers_json("The versions", renewal_schemas.VersionList, 404, 422))
-    add(
-        "/{before}/compare/{after}",
-        routes.compare_versions,
-        "GET",
-        answers_json("What differs", renewal_schemas.ComparisonBody, 404, 422),
-    )
-    add(
-        "/{version_id}/rollback",
-        routes.roll_back,
-        "POST",
-        answers_json("The now current version", renewal_schemas.RollbackBody, 400, 404, 422),
-    )
+    listed = answers_json("The versions", renewal_schemas.VersionList, 404, 422)
+    compared = answers_json("What differs", renewal_schemas.ComparisonBody, 404, 422)
+    current = answers_json("The now current version", renewal_schemas.RollbackBody, 400, 404, 422)
+    add = RouteAdder(app, "Versions").add
+    add("GET", PREFIX, routes.list_versions, listed)
+    add("GET", f"{PREFIX}/{{before}}/compare/{{after}}", routes.compare_versions, compared)
+    add("POST", f"{PREFIX}/{{version_id}}/rollback", routes.roll_back, current)
 
 
 def _render_version(version: Version, *, is_current: bool) -> dict[str, Any]:
