@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query
+from fastapi import Depends, FastAPI, Path, Query
 from starlette.responses import Response
 
 from certorbit.api.answers import JSONAnswer, message_answer
@@ -32,6 +32,29 @@ CertificateID = Annotated[
 ELBv2 = Annotated[Flag, Query(description="AWS: an application or network load balancer, not a classic one")]
 
 
+def read_listener_query(
+    name: NamePath,
+    provider: Provider,
+    *,
+    region: Region = "",
+    listener: ListenerName = "",
+    listener_port: ListenerPort = None,
+    elbv2: ELBv2 = True,
+) -> ListenerQuery:
+    """Return how a request names a listener."""
+    return ListenerQuery(
+        provider=provider,
+        region=region,
+        load_balancer=name,
+        listener=listener,
+        port=listener_port,
+        is_classic=not elbv2,
+    )
+
+
+NamedListener = Annotated[ListenerQuery, Depends(read_listener_query)]
+
+
 @dataclass(frozen=True, slots=True)
 class BalancerRoutes:
     """The endpoints of one dialect."""
@@ -49,33 +72,20 @@ class BalancerRoutes:
         items = [_render(shown) for shown in found]
         return JSONAnswer({"total": len(items), "items": items})
 
-    async def attach_certificate(  # noqa: PLR0913 - the query is the contract's
+    async def attach_certificate(
         self,
         config: ConfigPath,
-        name: NamePath,
+        query: NamedListener,
         entry_id: EntryPath,
         caller: Writer,
-        provider: Provider,
         *,
-        region: Region = "",
-        listener: ListenerName = "",
-        listener_port: ListenerPort = None,
         default: Annotated[Flag, Query(description="Serve it to clients that name no host")] = False,
-        elbv2: ELBv2 = True,
     ) -> Response:
         """Attach a certificate to a listener of a load balancer
 
         It is proven by TLS handshakes that the listener serves it. Repeating a request is harmless.
         """
         parts, config_id = self.parts, read_config(config)
-        query = ListenerQuery(
-            provider=provider,
-            region=region,
-            load_balancer=name,
-            listener=listener,
-            port=listener_port,
-            is_classic=not elbv2,
-        )
         await parts.store.read(lambda tx: balancers.check_attachable(tx, config_id, EntryID(entry_id)))
         seen = await self._look(config_id, query)
         command = balancers.Attach(config=config_id, entry=EntryID(entry_id), listener=seen, as_default=default)
@@ -86,29 +96,11 @@ class BalancerRoutes:
         await self._wait(asked)
         return message_answer("")
 
-    async def detach_certificate(  # noqa: PLR0913 - the query is the contract's
-        self,
-        config: ConfigPath,
-        name: NamePath,
-        caller: Writer,
-        provider: Provider,
-        certificate_id: CertificateID,
-        *,
-        region: Region = "",
-        listener: ListenerName = "",
-        listener_port: ListenerPort = None,
-        elbv2: ELBv2 = True,
+    async def detach_certificate(
+        self, config: ConfigPath, query: NamedListener, caller: Writer, certificate_id: CertificateID
     ) -> Response:
         """Detach a certificate that is not the default from a listener"""
         parts, config_id = self.parts, read_config(config)
-        query = ListenerQuery(
-            provider=provider,
-            region=region,
-            load_balancer=name,
-            listener=listener,
-            port=listener_port,
-            is_classic=not elbv2,
-        )
         found = await self._find(config_id, query)
         now = parts.clock.now()
         asked = await parts.store.write(

@@ -87,9 +87,12 @@ class Inventory:
 
         What a target answers then is no failure of the caller's: it is logged.
         """
+        unasked = [name for name in self.targets if name not in self._asked]
+        if not unasked:
+            return
+        self._asked.update(unasked)
         known = {listener.key.target for listener in await self.store.read(lambda tx: tx.listeners.list())}
-        names = [name for name in self.targets if name not in known | self._asked]
-        self._asked.update(names)
+        names = [name for name in unasked if name not in known]
         for name, result in zip(
             names, await asyncio.gather(*(self._discover(name) for name in names), return_exceptions=True), strict=True
         ):

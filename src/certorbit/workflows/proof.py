@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -45,14 +46,9 @@ def expect(version: Version, *, is_default: bool, policy: ClientPolicy | PolicyM
     they are covered where the certificate is the default, which is asked for without SNI too.
     """
     names = tuple(_name_under(name) for name in version.facts.san if _is_dns_name(name))
-    certificates = read_certificates(version.chain_pem)
     return Expected(
         leaf=version.facts.fingerprint,
-        intermediates=frozenset(
-            certificate.fingerprint(SHA256()).hex()
-            for certificate in certificates[1:]
-            if certificate.subject != certificate.issuer
-        ),
+        intermediates=_read_intermediates(version.chain_pem),
         names=(*names, "") if is_default or not names else names,
         key_algorithm=version.facts.key_algorithm,
         demands_clients=policy is not None and policy.mode is ClientCertificateMode.ON,
@@ -118,6 +114,16 @@ class Prover:
             f" {_show_place(first.address, first.port, first.server_name)}: {way} (docs/mutual-tls.md)."
         )
         return replace(proof, is_served=False, message=message)
+
+
+@lru_cache(maxsize=64)  # a version is proven on many listeners, one after the other
+def _read_intermediates(chain_pem: str) -> frozenset[str]:
+    """Return the fingerprints of the chain's certificates but for the leaf and roots."""
+    return frozenset(
+        certificate.fingerprint(SHA256()).hex()
+        for certificate in read_certificates(chain_pem)[1:]
+        if certificate.subject != certificate.issuer
+    )
 
 
 def _find_fault(one: Served, expected: Expected) -> str:
