@@ -19,6 +19,7 @@ from certorbit.model.entry import ConfigID
 from certorbit.publish_settings import BucketSettings, PublishSettings
 from certorbit.publishing.publisher import Publisher
 from certorbit.services import publish
+from certorbit.services.publish import turn_of
 from publishing.scene import READER, write_public
 
 DIALECTS = ("v4", "v4.0", "v4.3")
@@ -150,7 +151,7 @@ def test_a_key_that_may_only_read_can_not_publish(api: API, root: Path) -> None:
 async def test_while_a_publish_runs_the_answer_is_the_contracts_503(api: API) -> None:
     now, config = api.clock.now(), ConfigID("prod")
     until = now + timedelta(seconds=60)
-    await api.parts.store.write(lambda tx: tx.publish_turns.take(config, "somebody", now=now, until=until))
+    await api.parts.store.write(lambda tx: tx.named_turns.take(turn_of(config), "somebody", now=now, until=until))
     answer = api.call("PUT", path(), document=[])
     assert answer.status == 503
     assert answer.headers["retry-after"] == "2"

@@ -144,20 +144,20 @@ async def test_an_entry_that_is_attached_while_it_is_deleted_is_gone(
     assert await pair[0].read(lambda tx: tx.attachments.list()) == []
 
 
-async def test_of_two_publish_turns_at_once_one_is_taken(pair: tuple[SQLStore, SQLStore], postgres_url: str) -> None:
+async def test_of_two_named_turns_at_once_one_is_taken(pair: tuple[SQLStore, SQLStore], postgres_url: str) -> None:
     def take(tx: UnitOfWork, holder: str) -> bool:
-        return tx.publish_turns.take(PROD, holder, now=NOW, until=NOW + timedelta(hours=1))
+        return tx.named_turns.take(PROD, holder, now=NOW, until=NOW + timedelta(hours=1))
 
     assert await meet(pair, postgres_url, lambda tx: take(tx, "a"), lambda tx: take(tx, "b")) == [True, False]
 
 
-async def test_of_two_publish_turns_after_a_dead_one_one_is_taken(
+async def test_of_two_named_turns_after_a_dead_one_one_is_taken(
     pair: tuple[SQLStore, SQLStore], postgres_url: str
 ) -> None:
     def take(tx: UnitOfWork, holder: str) -> bool:
-        return tx.publish_turns.take(PROD, holder, now=NOW, until=NOW + timedelta(hours=1))
+        return tx.named_turns.take(PROD, holder, now=NOW, until=NOW + timedelta(hours=1))
 
-    await pair[0].write(lambda tx: tx.publish_turns.take(PROD, "dead", now=NOW - timedelta(hours=2), until=NOW))
+    await pair[0].write(lambda tx: tx.named_turns.take(PROD, "dead", now=NOW - timedelta(hours=2), until=NOW))
     assert await meet(pair, postgres_url, lambda tx: take(tx, "a"), lambda tx: take(tx, "b")) == [True, False]
 
 

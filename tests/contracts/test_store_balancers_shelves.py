@@ -186,39 +186,39 @@ async def test_a_shelf_advances_from_the_revision_that_it_has_only(store: SQLSto
 
 async def take(store: SQLStore, holder: str, *, at: timedelta = timedelta(0), config: ConfigID = PROD) -> bool:
     now = NOW + at
-    return await store.write(lambda tx: tx.publish_turns.take(config, holder, now=now, until=now + HOUR))
+    return await store.write(lambda tx: tx.named_turns.take(config, holder, now=now, until=now + HOUR))
 
 
 async def test_one_at_a_time_publishes_a_configuration(store: SQLStore) -> None:
     assert await take(store, "first")
     assert not await take(store, "second", at=HOUR / 2)
     assert await take(store, "second", config=STAGE)
-    assert await store.read(lambda tx: tx.publish_turns.is_taken(PROD, now=NOW))
-    await store.write(lambda tx: tx.publish_turns.give_back(PROD, "second"))  # not its own
+    assert await store.read(lambda tx: tx.named_turns.is_taken(PROD, now=NOW))
+    await store.write(lambda tx: tx.named_turns.give_back(PROD, "second"))  # not its own
     assert not await take(store, "second")
-    await store.write(lambda tx: tx.publish_turns.give_back(PROD, "first"))
-    assert not await store.read(lambda tx: tx.publish_turns.is_taken(PROD, now=NOW))
+    await store.write(lambda tx: tx.named_turns.give_back(PROD, "first"))
+    assert not await store.read(lambda tx: tx.named_turns.is_taken(PROD, now=NOW))
     assert await take(store, "second")
 
 
 async def test_a_turn_ends_by_itself(store: SQLStore) -> None:
     assert await take(store, "dead")
     just_before = NOW + HOUR - timedelta(microseconds=1)
-    assert await store.read(lambda tx: tx.publish_turns.is_taken(PROD, now=just_before))
-    assert not await store.read(lambda tx: tx.publish_turns.is_taken(PROD, now=NOW + HOUR))
+    assert await store.read(lambda tx: tx.named_turns.is_taken(PROD, now=just_before))
+    assert not await store.read(lambda tx: tx.named_turns.is_taken(PROD, now=NOW + HOUR))
     assert await take(store, "next", at=HOUR)
-    await store.write(lambda tx: tx.publish_turns.give_back(PROD, "dead"))  # woke up after all
-    assert await store.read(lambda tx: tx.publish_turns.is_taken(PROD, now=NOW + HOUR))
+    await store.write(lambda tx: tx.named_turns.give_back(PROD, "dead"))  # woke up after all
+    assert await store.read(lambda tx: tx.named_turns.is_taken(PROD, now=NOW + HOUR))
 
 
 async def test_the_holder_takes_its_turn_again_for_longer(store: SQLStore) -> None:
     assert await take(store, "first")
     assert await take(store, "first", at=HOUR / 2)
-    assert await store.read(lambda tx: tx.publish_turns.is_taken(PROD, now=NOW + HOUR))
+    assert await store.read(lambda tx: tx.named_turns.is_taken(PROD, now=NOW + HOUR))
     assert not await take(store, "second", at=HOUR)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_nobody_publishes_a_hostile_configuration(store: SQLStore, text: str) -> None:
     await take(store, "first")
-    assert not await store.read(lambda tx: tx.publish_turns.is_taken(ConfigID(text), now=NOW))
+    assert not await store.read(lambda tx: tx.named_turns.is_taken(ConfigID(text), now=NOW))

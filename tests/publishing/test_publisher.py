@@ -12,6 +12,7 @@ from certorbit.errors import BadInput, NotFound, Publishing, Unreachable
 from certorbit.model.entry import ConfigID, Side
 from certorbit.model.site import ClientCertificateMode
 from certorbit.ports.bucket import WantedBucket
+from certorbit.services.publish import turn_of
 from publishing.edge_buckets import KINDS, EdgeBucket, Places
 from publishing.s3_server import Fault
 from publishing.scene import PROD, READER, Scene, list_objects, read_manifest
@@ -201,7 +202,9 @@ async def test_one_publish_of_a_configuration_runs_at_a_time(scene: Scene, place
 
 async def test_the_turn_of_a_dead_publisher_ends_by_itself(scene: Scene, places: Places) -> None:
     bucket, now = places.make_file(), scene.clock.now()
-    await scene.store.write(lambda tx: tx.publish_turns.take(PROD, "dead", now=now, until=now + timedelta(seconds=60)))
+    await scene.store.write(
+        lambda tx: tx.named_turns.take(turn_of(PROD), "dead", now=now, until=now + timedelta(seconds=60))
+    )
     with pytest.raises(Publishing):
         await scene.publish(bucket)
     scene.clock.advance(61)

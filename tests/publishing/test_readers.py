@@ -12,6 +12,7 @@ import pytest
 
 from certorbit.errors import Publishing
 from certorbit.ports.store import UnitOfWork
+from certorbit.services.publish import turn_of
 from publishing.edge_buckets import EdgeBucket, Places
 from publishing.s3_server import Fault
 from publishing.scene import PROD, READER, ROOT, Scene, write_private
@@ -170,5 +171,5 @@ async def test_a_turn_that_is_over_does_not_overwrite_a_newer_manifest(scene: Sc
     assert read_once(scene, bucket) == "g2.example.com"
     now = scene.clock.now()
     assert await scene.store.write(
-        lambda tx: tx.publish_turns.take(PROD, "next", now=now, until=now + timedelta(seconds=60))
+        lambda tx: tx.named_turns.take(turn_of(PROD), "next", now=now, until=now + timedelta(seconds=60))
     )

@@ -82,7 +82,7 @@ async def test_detaching_and_removing_wait_for_who_changes_the_same_scope(lab: L
     name = ConfigID(f"target:{key.target}/{lab.targets[0].scope_of(key)}")
     now = lab.clock.now()
     free_at = now + timedelta(seconds=30)
-    taken = await lab.store.write(lambda tx: tx.publish_turns.take(name, "another worker", now=now, until=free_at))
+    taken = await lab.store.write(lambda tx: tx.named_turns.take(name, "another worker", now=now, until=free_at))
     assert taken
     calls: list[tuple[str, datetime]] = []
     lab.targets[0].before = lambda method, _place: calls.append((method, lab.clock.now()))
@@ -93,7 +93,7 @@ async def test_detaching_and_removing_wait_for_who_changes_the_same_scope(lab: L
     changes = [(method, at) for method, at in calls if method in {"detach", "remove"}]
     assert [method for method, _ in changes] == ["detach", "remove"]
     assert all(at >= free_at for _, at in changes), "it didn't wait"
-    assert not await lab.store.read(lambda tx: tx.publish_turns.is_taken(name, now=lab.clock.now())), "it kept the turn"
+    assert not await lab.store.read(lambda tx: tx.named_turns.is_taken(name, now=lab.clock.now())), "it kept the turn"
 
 
 async def test_versions_that_come_while_it_runs_do_not_make_the_next_wait_longer(lab: Lab) -> None:

@@ -168,11 +168,14 @@ class Shelves(Protocol):
         """Write these slots; an empty item name deletes the slot."""
 
 
-class PublishTurns(Protocol):
-    """Who publishes a configuration now. A turn ends by itself when its holder died."""
+class NamedTurns(Protocol):
+    """Whose turn it is at what only one may do at a time: publishing, changing a target. It ends when its holder died.
 
-    def take(self, config: ConfigID, holder: str, *, now: datetime, until: datetime) -> bool:
+    name: of the thing, with what sort of thing it is in front: `publish:prod`.
+    """
+
+    def take(self, name: str, holder: str, *, now: datetime, until: datetime) -> bool:
         """Take the turn unless somebody else holds it now; return whether it is the holder's."""
 
-    def is_taken(self, config: ConfigID, *, now: datetime) -> bool: ...
-    def give_back(self, config: ConfigID, holder: str) -> None: ...
+    def is_taken(self, name: str, *, now: datetime) -> bool: ...
+    def give_back(self, name: str, holder: str) -> None: ...

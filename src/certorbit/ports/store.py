@@ -25,7 +25,7 @@ from certorbit.ports.balancer_store import (
     Attachments,
     Copies,
     Listeners,
-    PublishTurns,
+    NamedTurns,
     Quotas,
     Regions,
     Rollouts,
@@ -318,7 +318,7 @@ class UnitOfWork(Protocol):
     @property
     def shelves(self) -> Shelves: ...
     @property
-    def publish_turns(self) -> PublishTurns: ...
+    def named_turns(self) -> NamedTurns: ...
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this very transaction: no entry without its workflow, no workflow without its entry."""
 

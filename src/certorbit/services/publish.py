@@ -12,6 +12,11 @@ from certorbit.services.configurations import get_configuration
 from certorbit.services.sites import list_sites
 
 
+def turn_of(config: ConfigID) -> str:
+    """Return the name of the turn to publish a configuration."""
+    return f"publish:{config}"
+
+
 def begin(
     tx: UnitOfWork, config: ConfigID, *, holder: str, now: datetime, until: datetime, buckets: Sequence[str] = ()
 ) -> None:
@@ -25,7 +30,7 @@ def begin(
         NotFound: no such configuration. Publishing: somebody else's turn.
     """
     get_configuration(tx, config)
-    if not tx.publish_turns.take(config, holder, now=now, until=until):
+    if not tx.named_turns.take(turn_of(config), holder, now=now, until=until):
         raise Publishing(f"A publish of configuration {config!r} runs; try again in a few seconds.", subject="config")
     details = {"buckets": list(buckets)}
     event = AuditEvent(action=Action.CONFIGURATION_PUBLISHED, config=config, objects=(config,), details=details)
@@ -49,4 +54,4 @@ def take_snapshot(tx: UnitOfWork, config: ConfigID) -> EdgeSnapshot:
 
 def end(tx: UnitOfWork, config: ConfigID, *, holder: str) -> None:
     """Give the turn back. Harmless if it has ended."""
-    tx.publish_turns.give_back(config, holder)
+    tx.named_turns.give_back(turn_of(config), holder)

@@ -172,10 +172,10 @@ shelf_slots = sa.Table(
     text_column("item"),
 )
 
-publish_turns = sa.Table(
-    "publish_turns",
+named_turns = sa.Table(
+    "named_turns",
     metadata,
-    key_column("config"),
+    key_column("name"),
     text_column("holder"),
     sa.Column("ends_at", UTCDateTime, nullable=False),
 )

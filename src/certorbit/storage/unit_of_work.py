@@ -22,9 +22,9 @@ from certorbit.storage.key_encryption_keys import SQLKeyEncryptionKeys
 from certorbit.storage.keyring_checks import SQLKeyringChecks
 from certorbit.storage.limits import SQLLimitBuckets
 from certorbit.storage.listeners import SQLListeners
+from certorbit.storage.named_turns import SQLNamedTurns
 from certorbit.storage.operations import SQLOperations
 from certorbit.storage.orders import SQLOrderLedger
-from certorbit.storage.publish_turns import SQLPublishTurns
 from certorbit.storage.quotas import SQLQuotas
 from certorbit.storage.read_only_modes import SQLReadOnlyModes
 from certorbit.storage.regions import SQLRegions
@@ -159,8 +159,8 @@ class SQLUnitOfWork:
         return SQLShelves(self._transaction)
 
     @property
-    def publish_turns(self) -> SQLPublishTurns:
-        return SQLPublishTurns(self._transaction)
+    def named_turns(self) -> SQLNamedTurns:
+        return SQLNamedTurns(self._transaction)
 
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this transaction.

@@ -10,7 +10,6 @@ from typing import Final
 from certorbit.clock import Chance, Clock
 from certorbit.errors import Throttled
 from certorbit.model.backoff import Poll
-from certorbit.model.entry import ConfigID
 from certorbit.ports.store import Store
 
 TURN_POLL: Final = Poll(first=0.1, longest=2.0)
@@ -37,7 +36,7 @@ class ScopeTurns:
         Raises:
             Throttled: others had the turn for longer than a unit may take.
         """
-        name = ConfigID(f"target:{target}/{scope}")
+        name = f"target:{target}/{scope}"
         async with self._locks.setdefault(name, asyncio.Lock()):
             if self.is_alone:
                 yield
@@ -46,14 +45,14 @@ class ScopeTurns:
             try:
                 yield
             finally:
-                await self.store.write(lambda tx: tx.publish_turns.give_back(name, holder))
+                await self.store.write(lambda tx: tx.named_turns.give_back(name, holder))
 
-    async def _wait(self, name: ConfigID, holder: str, limit: timedelta) -> None:
+    async def _wait(self, name: str, holder: str, limit: timedelta) -> None:
         started = self.clock.now()
         turn = 0
         while (now := self.clock.now()) < started + TURN_LIMIT:
             if await self.store.write(
-                lambda tx, now=now: tx.publish_turns.take(name, holder, now=now, until=now + limit)  # type: ignore[misc]
+                lambda tx, now=now: tx.named_turns.take(name, holder, now=now, until=now + limit)  # type: ignore[misc]
             ):
                 return
             await self.clock.sleep(TURN_POLL.pause(turn, uniform=self.chance.between))

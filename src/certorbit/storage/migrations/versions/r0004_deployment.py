@@ -30,11 +30,11 @@ def upgrade() -> None:
     _make_regions_and_quotas()
     _make_shelves()
     op.create_table(
-        "publish_turns",
-        sa.Column("config", TEXT, nullable=False),
+        "named_turns",
+        sa.Column("name", TEXT, nullable=False),
         sa.Column("holder", TEXT, nullable=False),
         sa.Column("ends_at", INSTANT, nullable=False),
-        sa.PrimaryKeyConstraint("config", name="pk_publish_turns"),
+        sa.PrimaryKeyConstraint("name", name="pk_named_turns"),
     )
     op.execute("INSERT INTO sweeps (name, next_at) VALUES ('deployment', '2000-01-01T00:00:00.000000+00:00')")
 
