@@ -26,15 +26,13 @@ from certorbit.model.entry import (
     EntryUID,
     Side,
     Source,
-    Version,
-    VersionID,
-    key_context,
 )
 from certorbit.model.identifiers import Identifier
 from certorbit.model.operation import OperationID, OperationKind
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.configurations import lock_configuration
+from certorbit.services.first_version import make_first_version
 from certorbit.services.input_digest import digest_generate, digest_upload
 from certorbit.services.links import hand_over, let_go
 from certorbit.services.operations import cancel, start
@@ -96,20 +94,9 @@ def upload(
     if existing is not None:
         _check_same_input(existing, digest)
         return Accepted(operation=None)
-    uid, version_id = EntryUID(new_id()), VersionID(new_id())
+    uid = EntryUID(new_id())
     material = command.material
-    sealed_key = keyring.seal(material.key.reveal().encode(), context=key_context(version_id)) if material.key else None
-    version = Version(
-        id=version_id,
-        entry_uid=uid,
-        created_at=now,
-        source=Source.UPLOADED,
-        chain_pem=material.chain_pem,
-        sealed_key=sealed_key,
-        facts=material.facts,
-        le_hash="",
-        issuer_name="",
-    )
+    version = make_first_version(uid, material, Source.UPLOADED, now=now, new_id=new_id, keyring=keyring)
     entry = Entry(
         uid=uid,
         config=command.config,

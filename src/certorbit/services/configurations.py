@@ -12,13 +12,11 @@ from certorbit.model.entry import (
     EntryUID,
     Side,
     Source,
-    Version,
-    VersionID,
-    key_context,
 )
 from certorbit.model.material import Material
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import UnitOfWork
+from certorbit.services.first_version import make_first_version
 
 PROD = ConfigID("prod")
 
@@ -62,8 +60,8 @@ def ensure_built_in(
     if tx.entries.find(PROD, PLACEHOLDER) is not None:
         return
     material = make_placeholder()
-    uid, version_id = EntryUID(new_id()), VersionID(new_id())
-    sealed = keyring.seal(material.key.reveal().encode(), context=key_context(version_id)) if material.key else None
+    uid = EntryUID(new_id())
+    version = make_first_version(uid, material, Source.BUILT_IN, now=now, new_id=new_id, keyring=keyring)
     tx.entries.add(
         Entry(
             uid=uid,
@@ -78,16 +76,6 @@ def ensure_built_in(
             crl=(),
             input_digest="",
             uploaded=now,
-            current=Version(
-                id=version_id,
-                entry_uid=uid,
-                created_at=now,
-                source=Source.BUILT_IN,
-                chain_pem=material.chain_pem,
-                sealed_key=sealed,
-                facts=material.facts,
-                le_hash="",
-                issuer_name="",
-            ),
+            current=version,
         )
     )
