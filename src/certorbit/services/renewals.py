@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from certorbit.deploying import starting
 from certorbit.errors import BadIdentifier, BadInput, InUse, LostRace, NotFound
 from certorbit.model.audit import Action, AuditEvent, ObjectChange
 from certorbit.model.change_states import change_of_entry
@@ -137,7 +138,11 @@ def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime)
     operation = _lock_operation(tx, operation_id)
     if operation.state.is_final:
         raise BadInput(f"The operation is over ({operation.state}); there is nothing to retry.", subject="operation_id")
-    started = start_next_attempt(tx, operation, issuer="", now=now)
+    if operation.kind is OperationKind.DEPLOY:  # it has no order, and says nothing of names that fail at CAs
+        _check_waits(operation)
+        started = starting.start_next_attempt(tx, operation, priority=starting.PRIORITY_INTERACTIVE, now=now)
+    else:
+        started = start_next_attempt(tx, operation, issuer="", now=now)
     record_started(tx, Action.OPERATION_RETRIED, started, now=now)
     return started
 
@@ -243,11 +248,7 @@ def start_next_attempt(tx: UnitOfWork, operation: Operation, *, issuer: str, now
     Raises:
         InUse: an attempt is under way.
     """
-    if operation.state is not OperationState.WAITING:
-        raise InUse(
-            f"An attempt is under way for {operation.entry_id!r} (operation {operation.id}); wait for its end.",
-            subject="operation_id",
-        )
+    _check_waits(operation)
     kept = tx.orders.find(operation.id, operation.attempt)
     if kept is not None and issuer in {"", kept.issuer_name}:
         tx.orders.carry_over(kept.id, attempt=operation.attempt + 1)
@@ -258,6 +259,14 @@ def start_next_attempt(tx: UnitOfWork, operation: Operation, *, issuer: str, now
     tx.operations.update(started)
     tx.enqueue(job_of(started, priority=PRIORITY_RENEWAL))
     return started
+
+
+def _check_waits(operation: Operation) -> None:
+    if operation.state is not OperationState.WAITING:
+        raise InUse(
+            f"An attempt is under way for {operation.entry_id!r} (operation {operation.id}); wait for its end.",
+            subject="operation_id",
+        )
 
 
 def check_renewable(entry: Entry) -> None:

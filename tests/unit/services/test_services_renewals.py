@@ -20,9 +20,11 @@ from certorbit.errors import BadIdentifier, BadInput, BuiltIn, InUse, IssuanceFa
 from certorbit.model.ca_limits import AccountKey
 from certorbit.model.entry import PLACEHOLDER, EntryID, Side, Version, VersionID
 from certorbit.model.identifier_failure import IdentifierFailure
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
+from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, new_operation
 from certorbit.pki.selfsigned import make_placeholder
+from certorbit.ports.store import JobKind
 from certorbit.services import configurations, promises, renewals, versions
+from records import make_problem
 
 
 async def retry(desk: Desk, operation_id: str) -> Operation:
@@ -151,6 +153,24 @@ async def test_an_operators_word_lets_names_that_failed_be_tried_at_once(desk: D
     await note_failing(desk, "www.example.com")
     await retry(desk, operation.id)
     assert await desk.store.read(lambda tx: tx.failures.find(account, operation.identifiers)) == []
+
+
+async def test_retrying_a_deployment_forgets_nothing_of_names_that_fail_at_a_ca(desk: Desk) -> None:
+    await make_issued(desk)
+    account = await note_failing(desk, "www.example.com")
+    now = desk.clock.now()
+    entry = await desk.store.read(lambda tx: tx.entries.find(PROD, SHOP))
+    assert entry is not None
+    operation = new_operation(entry, OperationKind.DEPLOY, id=OperationID("deployment"), now=now)
+    await desk.store.write(lambda tx: tx.operations.add(operation))
+    with pytest.raises(InUse):
+        await retry(desk, operation.id)
+    waiting = operation.wait_until(now.replace(year=2027), make_problem(), now=now)
+    await desk.store.write(lambda tx: tx.operations.update(waiting))
+    started = await retry(desk, operation.id)
+    assert (started.state, started.attempt) == (OperationState.QUEUED, 3)
+    assert desk.jobs[-1].kind is JobKind.DEPLOY
+    assert len(await desk.store.read(lambda tx: tx.failures.find(account, operation.identifiers))) == 1
 
 
 async def test_only_what_waits_can_be_retried(desk: Desk) -> None:
