@@ -7,45 +7,32 @@ the REST reference of cryptoKeys.encrypt and cryptoKeys.decrypt (2026).
 import base64
 import json
 import os
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from certorbit.keys.crc32c import crc32c
+from fakes.strict_server import StrictServer
 
 KEY = "projects/pki/locations/europe/keyRings/certorbit/cryptoKeys/main"
 TOKEN = "token-of-the-tests"
 
 
-class GoogleKMSStandIn:
+class GoogleKMSStandIn(StrictServer):
     """failing: the next answers. garbles: the next answer's plain text or cipher text has another checksum."""
 
+    most_bytes = 2**16
+
     def __init__(self) -> None:
+        super().__init__()
         self.key = os.urandom(32)
         self.failing: list[tuple[int, str]] = []
         self.garbles = 0
         self.requests: list[str] = []
-        self.unexpected: list[str] = []
-        self.url = ""
-        self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=2**16)
-        app.router.add_route("*", "/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-        assert not self.unexpected, self.unexpected
-
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         self.requests.append(request.path)
         if self.failing:
             status, message = self.failing.pop(0)

@@ -9,11 +9,12 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from fakes.strict_server import StrictServer
 from targets.gcp_state import GLOBAL, LOCATION, PROJECT, SELF, GoogleState, Resource, describe_pem, is_pair
 
 TOKEN = "token-of-the-tests"
@@ -43,36 +44,20 @@ class Fault:
     is_done: bool = False
 
 
-class GoogleStandIn:
+class GoogleStandIn(StrictServer):
     """requests: method and path of all requests. tokens: the access tokens that are good. page: items of a page."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.state = GoogleState()
         self.requests: list[tuple[str, str]] = []
-        self.unexpected: list[str] = []
         self.tokens = {TOKEN}
         self.grants: list[str] = []
         self.page = 500
         self.polls = 1  # how often an operation is asked for before it is done
         self.failing: list[Refusal] = []  # the next operations end with these
         self.faults: list[Fault] = []
-        self.url = ""
         self._made = 0
-        self._runner: web.AppRunner | None = None
-
-    async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=2**20)
-        app.router.add_route("*", "/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-        assert not self.unexpected, self.unexpected
 
     def fail(
         self,
@@ -94,7 +79,7 @@ class GoogleStandIn:
 
         self.faults += [Fault(method, path, act, is_done=is_done)] * times
 
-    async def _take(self, request: web.Request) -> web.StreamResponse:
+    async def take(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
         fault = next((f for f in self.faults if f.method == request.method and f.path in request.path), None)
         if fault:

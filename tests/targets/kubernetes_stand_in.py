@@ -11,10 +11,11 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
+from fakes.strict_server import StrictServer
 from make import make_certificate, make_key, pem, write_key
 
 Resource = dict[str, Any]
@@ -42,7 +43,7 @@ class Fault:
     is_done: bool = False
 
 
-class ClusterStandIn:
+class ClusterStandIn(StrictServer):
     """secrets: by namespace and name. rights: verbs that are allowed. tokens: bearer tokens that are good.
 
     folder: where it puts its CA's certificate (`ca.crt`) and a token file (`token`). clients: a CA whose client
@@ -50,33 +51,17 @@ class ClusterStandIn:
     """
 
     def __init__(self, folder: Path, *, clients: str = "") -> None:
+        super().__init__()
         self.secrets: dict[tuple[str, str], Resource] = {}
         self.rights = {"get", "list", "create", "patch", "delete"}
         self.requests: list[tuple[str, str]] = []
-        self.unexpected: list[str] = []
         self.faults: list[Fault] = []
         self.tokens = {TOKEN}
         self.page = 200
-        self.url = ""
         self._revision = 100
         self._folder = folder
         self._clients = clients
-        self._runner: web.AppRunner | None = None
-
-    async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=2**20)
-        app.router.add_route("*", "/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._make_tls()).start()
-        self.url = f"https://127.0.0.1:{self._runner.addresses[0][1]}"
-        (self._folder / "token").write_text(f"{TOKEN}\n")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-        assert not self.unexpected, self.unexpected
+        (folder / "token").write_text(f"{TOKEN}\n")
 
     def put(self, namespace: str, name: str, secret: Resource) -> None:
         """Write a Secret as somebody else."""
@@ -104,7 +89,7 @@ class ClusterStandIn:
 
         self.faults += [Fault(method, path, act, is_done=is_done)] * times
 
-    def _make_tls(self) -> ssl.SSLContext:
+    def make_tls(self) -> ssl.SSLContext:
         key, ca_key = make_key(index=900), make_key(index=901)
         ca = make_certificate(key=ca_key, subject="CN=cluster", is_ca=True, days=3650)
         server = make_certificate(key=key, names=["127.0.0.1"], issuer=ca, issuer_key=ca_key, days=3650)
@@ -117,7 +102,7 @@ class ClusterStandIn:
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
-    async def _take(self, request: web.Request) -> web.StreamResponse:
+    async def take(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
         fault = next((f for f in self.faults if f.method == request.method and f.path in request.path), None)
         if fault:
