@@ -1,11 +1,12 @@
 """Settings of `[keyring]`: who keeps the key-encryption key (docs/keyring.md)."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from certorbit.web_address import is_loopback
 
 Provider = Literal["file", "aws-kms", "gcp-kms", "transit", "pkcs11"]
 
@@ -18,16 +19,9 @@ def _check_url(text: str) -> str:
         return text
     if parts.username or parts.query or parts.fragment or not host:
         raise ValueError("give https://host[:port] without user, query and fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_this_machine(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ValueError("give an https URL; http is for this machine alone")
     return text.rstrip("/")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 URL = Annotated[str, AfterValidator(_check_url)]

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import ipaddress
 import re
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from certorbit.web_address import check_web_address
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_.=+@-]{1,200}\Z")
@@ -190,20 +191,4 @@ def split_bucket_url(url: str) -> tuple[str, str, str]:
 
 
 def _check_endpoint(text: str) -> str:
-    """Accept "" or an https URL without user, query and fragment; http only on this machine. No slash at the end."""
-    if not text:
-        return ""
-    parts = urlsplit(text)
-    _ = parts.port  # raises ValueError for a port that isn't one
-    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("write a URL such as https://s3.example.com, without user, query or fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ValueError("the URL must be https; http would show what is written to everybody on the way")
-    return text.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return check_web_address(text, example="https://s3.example.com", shows="what is written")

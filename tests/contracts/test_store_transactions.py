@@ -254,7 +254,8 @@ async def test_a_deadlock_is_repeated(postgres_store: SQLStore) -> None:
         postgres_store.write(lambda tx: lock_both(tx, "o1", "o2")),
         postgres_store.write(lambda tx: lock_both(tx, "o2", "o1")),
     )
-    assert len(runs) == 3
+    # One is refused and comes again; on a busy machine it may be quicker than the one that waits, and be refused again.
+    assert len(runs) >= 3
 
 
 async def test_a_job_is_enqueued_in_the_transaction_itself(prod: SQLStore) -> None:

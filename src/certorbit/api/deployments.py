@@ -1,6 +1,6 @@
 """Deployments and targets in the native API: what is served where, by which proof, and whether targets are usable."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query
@@ -17,7 +17,6 @@ from certorbit.api.routes import RouteAdder
 from certorbit.deploying.checking import check_target, is_usable
 from certorbit.errors import NotFound
 from certorbit.model.audit import Action, AuditEvent
-from certorbit.model.balancer import ListenerKey
 from certorbit.model.deployment import Attachment, Proof, Rollout
 from certorbit.model.entry import EntryID
 from certorbit.model.operation import OperationID, OperationState
@@ -155,7 +154,7 @@ def _render(deployment: Deployment) -> dict[str, Any]:
 
 def _render_rollout(rollout: Rollout) -> dict[str, Any]:
     return {
-        "listener": _render_key(rollout.listener),
+        "listener": asdict(rollout.listener),
         "is_default": rollout.is_default,
         "from_version": rollout.from_version,
         "to_version": rollout.to_version,
@@ -168,23 +167,13 @@ def _render_rollout(rollout: Rollout) -> dict[str, Any]:
 
 def _render_attachment(attachment: Attachment) -> dict[str, Any]:
     return {
-        "listener": _render_key(attachment.listener),
+        "listener": asdict(attachment.listener),
         "is_default": attachment.is_default,
         "wanted": attachment.wanted.value,
         "stage": attachment.stage.value,
         "version": attachment.version,
         "proof": _render_proof(attachment.proof),
         "problem": render_problem(attachment.problem),
-    }
-
-
-def _render_key(key: ListenerKey) -> dict[str, Any]:
-    return {
-        "target": key.target,
-        "region": key.region,
-        "load_balancer": key.load_balancer,
-        "listener": key.listener,
-        "port": key.port,
     }
 
 

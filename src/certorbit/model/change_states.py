@@ -4,6 +4,7 @@ A certificate's state holds no chain and no key: which version was current is en
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from certorbit.model.change import Change, ChangeKind
@@ -95,13 +96,8 @@ def _link_state(link: ProviderLink) -> dict[str, str]:
 
 def attachment_state(attachment: Attachment) -> dict[str, Any]:
     """Return an attachment as a configuration's history keeps it."""
-    key = attachment.listener
     return {
-        "target": key.target,
-        "region": key.region,
-        "load_balancer": key.load_balancer,
-        "listener": key.listener,
-        "port": key.port,
+        **asdict(attachment.listener),
         "certificate": attachment.entry_id,
         "is_default": attachment.is_default,
     }

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
+from certorbit.model.change_states import site_state
 from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, Version, VersionID
 from certorbit.model.site import Site
 
@@ -122,7 +123,7 @@ def plan_bundle(
         "created_at": _write_instant(now),
         "sealing": SEALING,
         "recipient_key_id": recipient,
-        "sites": [_site_state(site) for site in snapshot.sites],
+        "sites": [{"id": site.id, **site_state(site)} for site in snapshot.sites],
         "certificates": certificates,
         "unavailable": snapshot.unavailable,
         "objects": dict(sorted(shelf.objects.items())),
@@ -193,22 +194,6 @@ def _describe(entry: Entry, version: Version, *, shelf: _Shelf, recipient: str, 
         "chain": shelf.put(version.chain_pem.encode()),
         "key": key,
         "crl": shelf.put(crls.encode()) if crls else None,
-    }
-
-
-def _site_state(site: Site) -> dict[str, Any]:
-    return {
-        "id": site.id,
-        "name": site.name,
-        "server_names": list(site.server_names),
-        "ssl_certificate": site.ssl_certificate,
-        "client_certificate": site.client_certificate,
-        "client_certificate_mode": site.client_certificate_mode.value,
-        "security_policy": site.security_policy,
-        "routing_profile": site.routing_profile,
-        "proxy_template": site.proxy_template,
-        "challenge_cookie_domain": site.challenge_cookie_domain,
-        "mobile_application_group": site.mobile_application_group,
     }
 
 

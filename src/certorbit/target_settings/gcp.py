@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from certorbit.target_settings.table import TargetTable
-from certorbit.target_settings.web_address import check_web_address
+from certorbit.web_address import check_web_address
 
 
 class GCPTargetSettings(TargetTable):

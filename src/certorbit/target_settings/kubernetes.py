@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from certorbit.target_settings.table import ListenerTable, WithListeners
-from certorbit.target_settings.web_address import check_web_address
+from certorbit.web_address import check_web_address
 
 _LABEL = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 _SUBDOMAIN = r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$"

@@ -1,6 +1,5 @@
 """Settings of webhook targets."""
 
-import ipaddress
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -8,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from certorbit.target_settings.files import OptionalPath
 from certorbit.target_settings.table import ListenerTable, WithListeners
+from certorbit.web_address import is_loopback
 
 
 class WebhookListener(ListenerTable):
@@ -38,13 +38,6 @@ class WebhookTargetSettings(WithListeners):
         host = parts.hostname or ""
         if not host or (parts.port is not None and parts.port == 0):
             raise ValueError("url: it names no host")
-        if parts.scheme == "http" and not _is_loopback(host):
+        if parts.scheme == "http" and not is_loopback(host):
             raise ValueError("url: private keys go over https only, or over http to this machine")
         return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,7 +14,7 @@ import yaml
 
 from certorbit.errors import CredentialsRefused
 from certorbit.target_settings import KubernetesTargetSettings
-from certorbit.target_settings.web_address import check_web_address
+from certorbit.web_address import check_web_address
 
 # Where the kubelet puts a pod's service account (Kubernetes documentation, "Accessing the API from within a Pod").
 _POD_FILES: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
