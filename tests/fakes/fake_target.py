@@ -210,6 +210,29 @@ class VerifyingTarget(FakeTarget):
 
 
 @dataclass
+class ListenerVerifyingTarget(FakeTarget):
+    """A fake target whose listeners check client certificates for all that they serve. policies: by listener.
+
+    admits: as in `VerifyingTarget`.
+    """
+
+    policies: dict[ListenerKey, ClientPolicy] = field(default_factory=dict)
+    admits: set[str] = field(default_factory=set)
+
+    async def verify_listener_clients(self, listener: ListenerKey, policy: ClientPolicy | None) -> None:
+        with self._call("verify_clients", listener.listener):
+            self._get(listener)
+            if policy is None:
+                self.policies.pop(listener, None)
+            else:
+                self.policies[listener] = policy
+
+    def policy_of(self, listener: str, _server_name: str) -> ClientPolicy | None:
+        """Return what clients of the listener are checked by."""
+        return next((policy for key, policy in self.policies.items() if key.listener == listener), None)
+
+
+@dataclass
 class FakeProber:
     """Sees what fake targets serve.
 
@@ -238,7 +261,7 @@ class FakeProber:
 
     def _gets_in(self, endpoint: Endpoint, name: str) -> bool:
         target = next(t for t in self.targets if any(k.listener == endpoint.host for k in t.listeners))
-        if not isinstance(target, VerifyingTarget) or endpoint.host in target.admits:
+        if not isinstance(target, VerifyingTarget | ListenerVerifyingTarget) or endpoint.host in target.admits:
             return True
         policy = target.policy_of(endpoint.host, name)
         return policy is None or policy.mode is not ClientCertificateMode.ON

@@ -156,7 +156,7 @@ class QuotaLedger(Protocol):
 class VerifiesClients(Protocol):
     """A target whose listeners can check client certificates, for each of their certificates alone.
 
-    One that isn't is never given a certificate whose clients must be checked.
+    One that is neither this nor `VerifiesListenerClients` is never given a certificate whose clients must be checked.
     """
 
     async def verify_clients(self, listener: ListenerKey, copy: Copy, policy: ClientPolicy | None) -> None:
@@ -172,6 +172,30 @@ class VerifiesClients(Protocol):
         Raises, beside what all targets raise:
             TargetRefused: the policy can't be put into force here (the copy is the listener's default, a list is too
                 long). What was in force is in force.
+        """
+        ...
+
+
+@runtime_checkable
+class VerifiesListenerClients(Protocol):
+    """A target whose listeners check client certificates for all of their certificates alike.
+
+    That they are all wanted alike is the caller's affair (`deploying.listener_policies`).
+    """
+
+    async def verify_listener_clients(self, listener: ListenerKey, policy: ClientPolicy | None) -> None:
+        """Let the listener check all of its clients; None: what an earlier call put into force is lifted.
+
+        In force when it returns, whatever the listener serves or is given later; it is called before `attach` and
+        `set_default`. It stays until the next call, through all that the other methods do and through restarts of the
+        proxy. For the rest as `VerifiesClients.verify_clients`: one change, never a moment without either, CRLs.
+        A check that somebody else set up on the listener is not ours: None leaves it alone, a policy is refused.
+        Harmless to repeat.
+
+        Raises, beside what all targets raise:
+            TargetRefused: the policy, or being without one, can't be put into force here (this kind of listener can't
+                check clients, or not in this mode; the proxy's own configuration isn't made for it). What was in force
+                is in force.
         """
         ...
 
