@@ -7,6 +7,7 @@ clients by. Else moving a server group to a new certificate would open the old o
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from certorbit.deploying.starting import PRIORITY_INTERACTIVE, ensure_deployment
@@ -16,6 +17,26 @@ from certorbit.model.deployment import Attachment, Wanted
 from certorbit.model.entry import PLACEHOLDER, ConfigID, Entry, EntryID, Side, is_entry_id
 from certorbit.model.site import ClientCertificateMode, Site
 from certorbit.ports.store import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A policy in words. bundle: the id of an entry of the certificate's configuration."""
+
+    mode: ClientCertificateMode
+    bundle: str
+
+
+def find_demand(sites: Sequence[Site], attachment: Attachment) -> Demand | None:
+    """Return what the clients of an attachment are to be checked by; None: nobody is asked.
+
+    sites: the server groups that serve its certificate.
+    """
+    if checking := find_checking(sites):
+        return Demand(checking[0].client_certificate_mode, checking[0].client_certificate)
+    if sites or attachment.client_policy is None:
+        return None
+    return Demand(attachment.client_policy.mode, attachment.client_policy.bundle)
 
 
 def find_sites(tx: UnitOfWork, config: ConfigID, entry_id: str) -> list[Site]:
@@ -43,7 +64,7 @@ class ClientPolicies:
         self._tx = tx
         self._entry = entry
         self._sites = find_sites(tx, entry.config, entry.id)
-        self._resolved: dict[tuple[ClientCertificateMode, str], ClientPolicy] = {}
+        self._resolved: dict[Demand, ClientPolicy] = {}
 
     def of(self, attachment: Attachment) -> ClientPolicy | None:
         """Return the policy for one attachment of the certificate, with the bundle as it is now.
@@ -58,11 +79,8 @@ class ClientPolicies:
                 " of its own.",
                 subject=self._entry.id,
             )
-        if checking := find_checking(self._sites):
-            return self._resolve(checking[0].client_certificate_mode, checking[0].client_certificate)
-        if self._sites or attachment.client_policy is None:
-            return None
-        return self._resolve(attachment.client_policy.mode, attachment.client_policy.bundle)
+        demand = find_demand(self._sites, attachment)
+        return self._resolve(demand) if demand is not None else None
 
     def is_in_force(self, attachment: Attachment) -> bool:
         """Return whether the attachment's target was last told what is wanted now."""
@@ -72,13 +90,14 @@ class ClientPolicies:
             return False
         return attachment.client_policy == (policy.mark if policy is not None else None)
 
-    def _resolve(self, mode: ClientCertificateMode, bundle_id: str) -> ClientPolicy:
-        known = self._resolved.get((mode, bundle_id))
+    def _resolve(self, demand: Demand) -> ClientPolicy:
+        known = self._resolved.get(demand)
         if known is None:
-            known = self._resolved[mode, bundle_id] = self._read(mode, bundle_id)
+            known = self._resolved[demand] = self._read(demand)
         return known
 
-    def _read(self, mode: ClientCertificateMode, bundle_id: str) -> ClientPolicy:
+    def _read(self, demand: Demand) -> ClientPolicy:
+        bundle_id = demand.bundle
         config = self._entry.config
         bundle = self._tx.entries.find(config, EntryID(bundle_id)) if is_entry_id(bundle_id) else None
         if bundle is None or bundle.side is not Side.CLIENT_CA or bundle.current is None:
@@ -88,7 +107,9 @@ class ClientPolicies:
                 " to off.",
                 subject=self._entry.id,
             )
-        return ClientPolicy(mode=mode, bundle=bundle.id, ca_pem=bundle.current.chain_pem, crl_pem="".join(bundle.crl))
+        return ClientPolicy(
+            mode=demand.mode, bundle=bundle.id, ca_pem=bundle.current.chain_pem, crl_pem="".join(bundle.crl)
+        )
 
 
 def redeploy_changed(

@@ -24,6 +24,7 @@ from certorbit.ports.store import Store, UnitOfWork
 from certorbit.ports.target import PlacedTarget, Target
 from certorbit.workflows import deployment_records as records
 from certorbit.workflows import rollout_records
+from certorbit.workflows.client_checks import lift_unneeded
 from certorbit.workflows.engine import Flow
 from certorbit.workflows.insisting import insist
 from certorbit.workflows.rollout import Roller, Verdict
@@ -197,6 +198,7 @@ class Deployment:
                 scope = placed.target.scope_of(attachment.listener)
                 async with self.roller.turns.take(attachment.listener.target, scope, holder=operation_id):
                     seen = await _take_off(placed.target, attachment.listener, handles)
+                    await lift_unneeded(self.store, placed, attachment)
                 await self.store.write(lambda tx: tx.listeners.put(seen, now=self.clock.now()))
         except TargetGone:
             log.info("deployment.listener_gone", listener=str(attachment.listener))

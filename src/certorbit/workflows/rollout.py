@@ -20,20 +20,18 @@ from certorbit.model.operation import OperationID
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.workflows import rollout_records as records
+from certorbit.workflows.client_checks import Policies, check_only_ours, find_policies, verify, verify_others
 from certorbit.workflows.proof import Prover, expect
 from certorbit.workflows.turns import ScopeTurns
 from certorbit.workflows.unit import (
-    Policies,
     Result,
     Unit,
-    check_can_verify,
     is_worth_another_try,
     make_bundle,
     not_served,
     restore,
     snapshot_of,
     switch,
-    verify,
 )
 
 log = structlog.get_logger(__name__)
@@ -98,9 +96,9 @@ class Roller:
     ) -> Mapping[str, Result]:
         async with self._turn(operation, unit):
             try:
-                policies = await self.store.read(lambda tx: records.find_policies(tx, entry, unit))
-                check_can_verify(unit, policies)
+                policies = await self.store.read(lambda tx: find_policies(tx, entry, unit))
                 looks = await self._again(partial(self._look, unit))
+                await self.store.read(lambda tx: check_only_ours(tx, unit, policies, looks))
             except Outside as error:
                 return {row.attachment: Result(stage=_untouched(row), error=error) for row in rollouts}
             present = await self.store.write(
@@ -236,12 +234,15 @@ class Roller:
             if before is None:
                 results[attachment.id] = Result(stage=Stage.FAILED, error=error)
                 continue
-            held = {renamed.get(handle, handle) for handle in (before.default, *before.certificates)} - {new}
+            at_first = {before.default, *before.certificates}
+            held = {renamed.get(handle, handle) for handle in at_first} - {new}
             # A policy that the target refused can't be asked for again; what the copy had is in force.
             if isinstance(error, NotServed) or renamed:
                 for handle in sorted(held & (plan.own | set(renamed.values()))):
                     await self._again(partial(verify, unit.placed, attachment, handle, policies[attachment.id]))
             listener = await self._again(partial(restore, unit.placed, attachment, before, new=new, renamed=renamed))
+            if not at_first & (plan.own | {new}):  # it came on with this change, and is off again
+                await self._again(partial(verify_others, self.store, unit.placed, attachment))
             results[attachment.id] = await self._show_old(attachment, plan.old, listener, unit, error)
         return results
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from certorbit.deploying.client_policies import ClientPolicies
 from certorbit.deploying.locking import lock_attachments
 from certorbit.model.balancer import HeldCopy
 from certorbit.model.deployment import Attachment, AttachmentID, Snapshot, Stage, Wanted
 from certorbit.model.entry import Entry, EntryUID, Version, VersionID
 from certorbit.model.operation import OperationID, problem_from
 from certorbit.ports.store import UnitOfWork
-from certorbit.workflows.unit import Policies, Result, Unit
+from certorbit.workflows.client_checks import Policies
+from certorbit.workflows.unit import Result, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,6 @@ class Return:
     old: Version | None
     before: Mapping[str, Snapshot]
     own: frozenset[str]
-
-
-def find_policies(tx: UnitOfWork, entry: Entry, unit: Unit) -> Policies:
-    """Return what each listener of the unit is to check clients by. Raises TargetRefused."""
-    policies = ClientPolicies(tx, entry)
-    return {attachment.id: policies.of(attachment) for attachment in unit.attachments}
 
 
 def begin_unit(

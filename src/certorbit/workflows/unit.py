@@ -8,14 +8,11 @@ from dataclasses import dataclass
 
 from certorbit.errors import CertorbitError, DeployFailed, NotServed, Outside, TargetRefused, Throttled
 from certorbit.model.balancer import Bundle, Copy, Listener
-from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.deployment import Attachment, Proof, Snapshot, Stage
 from certorbit.model.entry import Entry, Version, key_context
 from certorbit.model.material import PrivateKeyPEM
 from certorbit.ports.keyring import Keyring
-from certorbit.ports.target import PlacedTarget, VerifiesClients
-
-Policies = Mapping[str, ClientPolicy | None]  # by attachment
+from certorbit.ports.target import PlacedTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,27 +58,6 @@ def make_bundle(entry: Entry, version: Version, *, keyring: Keyring) -> Bundle:
 def is_worth_another_try(error: CertorbitError) -> bool:
     """Return whether the same may work within seconds: nobody answered, or we were too quick."""
     return isinstance(error, Throttled) or (isinstance(error, Outside) and not isinstance(error, DeployFailed))
-
-
-def check_can_verify(unit: Unit, policies: Policies) -> None:
-    """Raise TargetRefused if clients are to be checked and the target can't: better not served than served openly."""
-    target = unit.placed.target
-    policy = next((policy for policy in policies.values() if policy is not None), None)
-    if policy is None or isinstance(target, VerifiesClients):
-        return
-    first = unit.attachments[0]
-    raise TargetRefused(
-        f"{first.listener}: the target {target.name!r} can't check client certificates, and a server group demands it"
-        f" for {first.entry_id!r} (client_certificate_mode). Set the mode to off, or use another target"
-        " (docs/mutual-tls.md).",
-        subject=str(first.listener),
-    )
-
-
-async def verify(placed: PlacedTarget, attachment: Attachment, handle: str, policy: ClientPolicy | None) -> None:
-    """Let the listener check clients of the copy by the policy. Before it is attached: it is never served openly."""
-    if isinstance(placed.target, VerifiesClients):
-        await placed.target.verify_clients(attachment.listener, Copy(handle=handle, link=""), policy)
 
 
 async def switch(
