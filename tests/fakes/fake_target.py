@@ -251,7 +251,7 @@ class FakeProber:
         return [self._see(endpoint, name) for endpoint in endpoints for name in server_names]
 
     async def try_without_certificate(
-        self, endpoints: Sequence[Endpoint], server_names: Sequence[str]
+        self, endpoints: Sequence[Endpoint], server_names: Sequence[str], *, says_no_by_http: bool = False
     ) -> Sequence[Admission]:
         return [
             Admission(address="192.0.2.1", port=endpoint.port, server_name=name, gets_in=self._gets_in(endpoint, name))

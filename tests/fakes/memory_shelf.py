@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from certorbit.errors import LostRace
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.ports.target import ShelfItem, ShelfState
 
 
@@ -26,6 +27,7 @@ class MemoryShelf:
         put: Sequence[ShelfItem] = (),
         remove: Collection[str] = (),
         slots: Mapping[str, str] | None = None,
+        policies: Mapping[str, ClientPolicy | None] | None = None,
     ) -> ShelfState:
         if at != self.state.revision or self.races:
             self.races = max(0, self.races - 1)
@@ -37,5 +39,6 @@ class MemoryShelf:
             at + 1,
             tuple(items[name] for name in sorted(items)),
             {slot: item for slot, item in sorted(used.items()) if item},
+            {scope: policy for scope, policy in sorted({**self.state.policies, **(policies or {})}.items()) if policy},
         )
         return self.state

@@ -96,27 +96,32 @@ class TLSProber:
         )
 
     async def try_without_certificate(
-        self, endpoints: Sequence[Endpoint], server_names: Sequence[str]
+        self, endpoints: Sequence[Endpoint], server_names: Sequence[str], *, says_no_by_http: bool = False
     ) -> Sequence[Admission]:
         """Try to get in at every address under each name; see `ports.prober.Prober`."""
         found = await asyncio.gather(*(self._find_addresses(endpoint) for endpoint in endpoints))
         return await asyncio.gather(
             *(
-                self._try_doors(address, endpoint.port, server_name=_as_sni(name))
+                self._try_doors(
+                    address,
+                    endpoint.port,
+                    server_name=_as_sni(name),
+                    asks=(_as_sni(name) or endpoint.host) if says_no_by_http else "",
+                )
                 for endpoint, addresses in zip(endpoints, found, strict=True)
                 for address in addresses
                 for name in (server_names if address.fault is None else [""])
             )
         )
 
-    async def _try_doors(self, address: _Address, port: int, *, server_name: str) -> Admission:
+    async def _try_doors(self, address: _Address, port: int, *, server_name: str, asks: str) -> Admission:
         async with self._places:
-            tried = await self._try_door(address, server_name=server_name)
+            tried = await self._try_door(address, server_name=server_name, asks=asks)
             by_session = False
             if not tried.gets_in and server_name:
-                nameless = await self._try_door(address, server_name="")
+                nameless = await self._try_door(address, server_name="", asks=asks)
                 if nameless.session is not None:
-                    again = await self._try_door(address, server_name=server_name, session=nameless.session)
+                    again = await self._try_door(address, server_name=server_name, session=nameless.session, asks=asks)
                     by_session = again.gets_in and again.is_resumed
         return Admission(
             address=address.text,
@@ -126,13 +131,15 @@ class TLSProber:
             by_session=by_session,
         )
 
-    async def _try_door(self, address: _Address, *, server_name: str, session: ssl.SSLSession | None = None) -> Tried:
+    async def _try_door(
+        self, address: _Address, *, server_name: str, session: ssl.SSLSession | None = None, asks: str
+    ) -> Tried:
         try:
             with _open_socket(address) as connection:
                 await self._connect(connection, address)
                 async with asyncio.timeout(self._handshake_limit.total_seconds()):
                     return await try_door(
-                        connection, context=self._contexts[""], server_name=server_name, session=session
+                        connection, context=self._contexts[""], server_name=server_name, session=session, asks=asks
                     )
         except (Unreachable, TimeoutError):
             return REFUSED

@@ -24,12 +24,15 @@ class Prober(Protocol):
         ...
 
     async def try_without_certificate(
-        self, endpoints: Sequence[Endpoint], server_names: Sequence[str]
+        self, endpoints: Sequence[Endpoint], server_names: Sequence[str], *, says_no_by_http: bool = False
     ) -> Sequence[Admission]:
         """Try to get past the handshake at every address, under each name, without a client certificate.
 
         Also by a session that was begun without a name: a proxy that resumes it under any name lets everybody past its
         check (CVE-2025-23419 is this in nginx). Never raises for what the other side does; where nobody answers,
         nobody got in.
+
+        says_no_by_http: whom the listener doesn't let in may still shake hands: nginx tells him so by a page. It is
+        asked for `/` then; where no such page comes, he is in.
         """
         ...

@@ -21,6 +21,7 @@ from certorbit.ports.prober import Prober, Served
 POLL: Final = Poll(first=0.1, longest=5.0)
 MOST_KEPT: Final = 20  # handshakes in a stored proof: those that failed first
 MOST_NAMED: Final = 3  # in a message
+SAY_NO_BY_HTTP: Final = frozenset({"nginx"})  # kinds of listeners
 WILDCARD_LABEL: Final = "certorbit-proof"  # stands for the asterisk; no host has this name
 
 
@@ -103,7 +104,9 @@ class Prover:
 
     async def _prove_refusal(self, listener: Listener, expected: Expected, proof: Proof) -> Proof:
         """Return the proof, turned into a bad one if somebody without a client certificate gets in."""
-        tried = await self.prober.try_without_certificate(listener.endpoints, expected.names)
+        tried = await self.prober.try_without_certificate(
+            listener.endpoints, expected.names, says_no_by_http=listener.kind in SAY_NO_BY_HTTP
+        )
         open_doors = [one for one in tried if one.gets_in]
         if not open_doors:
             return proof
