@@ -98,11 +98,11 @@ def deploy_badly(api: API, name: str, attachment: Attachment) -> Operation:
 def test_a_service_without_targets_says_so(run: Run, api: API) -> None:
     assert run("targets", "list").stdout == "The service's settings have no [[targets]] table.\n"
     assert "no [[targets]] table" in run("targets", "check", code=1).stderr
-    assert run("load-balancers", "list").stdout.startswith("No load balancers are known.")
-    assert json.loads(run("load-balancers", "list", "--json").stdout) == {"total": 0, "items": []}
-    assert "is attached nowhere" in run("deployments", "of", "placeholder").stdout
+    assert run("load-balancers", "list", "prod").stdout.startswith("No load balancers are known.")
+    assert json.loads(run("load-balancers", "list", "prod", "--json").stdout) == {"total": 0, "items": []}
+    assert "is attached nowhere" in run("deployments", "of", "prod", "placeholder").stdout
     add_listener(api, target="edge", load_balancer="edge-lb")  # of no target in the settings: it stays hidden
-    assert run("load-balancers", "list").stdout.startswith("No load balancers are known.")
+    assert run("load-balancers", "list", "prod").stdout.startswith("No load balancers are known.")
 
 
 def test_a_stuck_deployment_shows_its_stage_and_each_failed_handshake(run: Run, api: API, name: str) -> None:
@@ -131,7 +131,7 @@ def test_a_stuck_deployment_shows_its_stage_and_each_failed_handshake(run: Run, 
         *(f"  192.0.2.9:443, asked for {number}.example.test: served cdcdcdcdcdcdcdcd" for number in range(3)),
         "  and 2 more (--json shows them)",
     ]
-    of = run("deployments", "of", name).stdout
+    of = run("deployments", "of", "prod", name).stdout
     assert f"edge/lb-of-{name}/https:443  default  unsettled" in of
     assert "connect: re?[2Jfused" in of
     assert of.splitlines()[-1].split()[-3:] == ["unsettled", "2026-11-24", "12:00Z"]
@@ -140,7 +140,7 @@ def test_a_stuck_deployment_shows_its_stage_and_each_failed_handshake(run: Run, 
 
 def test_deploying_starts_a_waiting_deployment_anew(run: Run, api: API, name: str) -> None:
     operation = deploy_badly(api, name, attach(api, name))
-    assert run("deploy", name).stdout == f"Started: deployment {operation.id}.\n"
+    assert run("deploy", "prod", name).stdout == f"Started: deployment {operation.id}.\n"
     listed = json.loads(run("deployments", "list", "--state", "queued", "--json").stdout)["items"]
     assert [(item["id"], item["attempt"]) for item in listed if item["entry"] == name] == [(operation.id, 3)]
 
@@ -152,7 +152,7 @@ def test_a_deployment_is_not_shown_as_the_renewals_operation(run: Run, api: API,
 
 def test_what_is_on_its_way_off_is_wanted_off(run: Run, api: API, name: str) -> None:
     attach(api, name, wanted=Wanted.DETACHED)
-    assert run("deployments", "of", name).stdout.splitlines()[1].split()[:3] == [
+    assert run("deployments", "of", "prod", name).stdout.splitlines()[1].split()[:3] == [
         f"edge/lb-of-{name}/https:443",
         "off",
         "proven",
@@ -172,8 +172,8 @@ def test_a_list_says_how_many_it_does_not_show(run: Run, api: API) -> None:
 
 def test_a_key_that_may_only_read_starts_nothing(run: Run, name: str) -> None:
     reader = SECRETS["reader"]
-    assert "has no right to change anything" in run("deploy", name, key=reader, code=1).stderr
-    said = run("attach", name, "--load-balancer", "edge", key=reader, code=1)
+    assert "has no right to change anything" in run("deploy", "prod", name, key=reader, code=1).stderr
+    said = run("attach", "prod", name, "--load-balancer", "edge", key=reader, code=1)
     assert "has no right to change anything" in said.stderr
     assert said.stdout == ""
 
@@ -269,10 +269,10 @@ def test_a_refused_publish_is_told_with_the_services_words(run: Run) -> None:
 
 def test_a_listener_is_named_by_what_was_said_of_it(run: Run) -> None:
     with listening_service() as (url, sent):
-        run("detach", "a/b c", "--load-balancer", "x/y", url=url)
+        run("detach", "prod", "a/b c", "--load-balancer", "x/y", url=url)
         run(
-            *("detach", "shop", "--load-balancer", "lb", "--provider", "aws", "--region", "eu-west-1"),
-            *("--listener", "web", "--port", "443", "--classic", "--config", "other"),
+            *("detach", "other", "shop", "--load-balancer", "lb", "--provider", "aws", "--region", "eu-west-1"),
+            *("--listener", "web", "--port", "443", "--classic"),
             url=url,
         )
     assert [path for _, path, _ in sent] == [

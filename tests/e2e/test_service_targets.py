@@ -68,7 +68,7 @@ class Scene:
             self.client.wait_issued(name)
 
     def stage_of(self, name: str) -> list[str]:
-        document = self.run("deployments", "of", name, "--json").json
+        document = self.run("deployments", "of", "prod", name, "--json").json
         return [attachment["stage"] for attachment in document["attachments"]]
 
 
@@ -101,44 +101,46 @@ def test_a_certificate_is_attached_proven_renewed_and_detached(scene: Scene) -> 
     ]
     assert scene.run("targets", "check", "files", "--json").json["items"][0]["ok"] is True
     scene.generate("shop")
-    assert "attached nowhere" in scene.run("deploy", "shop").out
+    assert "attached nowhere" in scene.run("deploy", "prod", "shop").out
 
-    attached = scene.run("attach", "shop", "--load-balancer", "files", "--listener", "web").out
+    attached = scene.run("attach", "prod", "shop", "--load-balancer", "files", "--listener", "web").out
     first = attached.splitlines()[1].split()
     assert first[0].startswith("files/files/web:")
     assert first[1:3] == ["attached", "proven"]
     assert first[4] == "served"
-    assert scene.run("attach", "shop", "--load-balancer", "files", "--listener", "web").out == attached
+    assert scene.run("attach", "prod", "shop", "--load-balancer", "files", "--listener", "web").out == attached
 
-    rows = {line.split()[4]: line.split() for line in scene.run("load-balancers", "list").out.splitlines()[1:]}
+    rows = {line.split()[4]: line.split() for line in scene.run("load-balancers", "list", "prod").out.splitlines()[1:]}
     assert rows["web"][-1] == "shop"
     assert rows["dark"][-1] == "-"
 
     operation = scene.run("renew", "prod", "shop", "--json").json["operation"]
     wait_until(lambda: scene.client.operation(operation)["state"] == "succeeded", what="renewed")
     version = scene.run("versions", "prod", "shop", "--json").json["items"][0]["id"]
-    wait_until(lambda: version in scene.run("deployments", "of", "shop").out.splitlines()[1], what="deployed again")
+    wait_until(
+        lambda: version in scene.run("deployments", "of", "prod", "shop").out.splitlines()[1], what="deployed again"
+    )
     listed = scene.run("deployments", "list", "--config", "prod", "--state", "succeeded").out.splitlines()
     assert [line.split()[-4:] for line in listed[1:]] == [["1", "1", "proven", "-"]] * 2
     shown = scene.run("deployments", "show", listed[1].split()[0]).out
     assert "state:        succeeded, attempt 1" in shown
     assert version in shown
 
-    started = scene.run("deploy", "shop").out
+    started = scene.run("deploy", "prod", "shop").out
     assert started.startswith("Started: deployment ")
     again = started.split()[-1].rstrip(".")
     wait_until(lambda: scene.client.operation(again)["state"] == "succeeded", what="deployed")
 
-    assert scene.run("detach", "shop", "--load-balancer", "files", "--listener", "web").out == (
+    assert scene.run("detach", "prod", "shop", "--load-balancer", "files", "--listener", "web").out == (
         "shop is off files, or on its way.\n"
     )
-    scene.run("detach", "shop", "--load-balancer", "files", "--listener", "web")
-    assert scene.run("deployments", "of", "shop").out.startswith("The certificate is attached nowhere.")
+    scene.run("detach", "prod", "shop", "--load-balancer", "files", "--listener", "web")
+    assert scene.run("deployments", "of", "prod", "shop").out.startswith("The certificate is attached nowhere.")
 
 
 def test_what_is_not_served_is_refused_with_the_handshakes_words(scene: Scene) -> None:
     scene.generate("shop")
-    ended = scene.run("attach", "shop", "--load-balancer", "files", "--listener", "dark", code=1)
+    ended = scene.run("attach", "prod", "shop", "--load-balancer", "files", "--listener", "dark", code=1)
     assert "does not serve 'shop'" in ended.err
     assert "connection refused" in ended.err
     assert ended.out == ""
@@ -153,12 +155,15 @@ def test_what_is_not_served_is_refused_with_the_handshakes_words(scene: Scene) -
 def test_what_cant_be_meant_is_refused_in_one_line(scene: Scene) -> None:
     scene.generate("shop")
     for arguments, words in (
-        (("attach", "shop", "--load-balancer", "files"), "has several listeners that fit"),
-        (("attach", "shop", "--load-balancer", "nowhere"), "There is no load balancer 'nowhere' of link11"),
-        (("attach", "nothing", "--load-balancer", "files", "--listener", "web"), "There is no certificate 'nothing'"),
-        (("detach", "nothing", "--load-balancer", "files", "--listener", "web"), "is no certificate"),
+        (("attach", "prod", "shop", "--load-balancer", "files"), "has several listeners that fit"),
+        (("attach", "prod", "shop", "--load-balancer", "nowhere"), "There is no load balancer 'nowhere' of link11"),
+        (
+            ("attach", "prod", "nothing", "--load-balancer", "files", "--listener", "web"),
+            "There is no certificate 'nothing'",
+        ),
+        (("detach", "prod", "nothing", "--load-balancer", "files", "--listener", "web"), "is no certificate"),
         (("deployments", "show", "nothing"), "There is no deployment 'nothing'"),
-        (("deployments", "of", "shop", "--config", "other"), "other"),
+        (("deployments", "of", "other", "shop"), "other"),
         (("targets", "check", "nothing"), "There is no target 'nothing' in the settings; there are: files."),
     ):
         ended = scene.run(*arguments, code=1)

@@ -6,9 +6,9 @@ import typer
 
 from certorbit.cli import showing, showing_targets
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.operator import URL, AsJSON
+from certorbit.cli.operator import URL, AsJSON, Config, EntryName
 from certorbit.cli.remote import DEFAULT_URL, service_at
-from certorbit.cli.targets import PANEL, CertificateName, InConfig
+from certorbit.cli.targets import PANEL
 from certorbit.model.operation import OperationState
 
 deployments = typer.Typer(help="Deployments: what was put where, and how it was proven.", no_args_is_help=True)
@@ -47,7 +47,7 @@ def show_deployment(
 
 @deployments.command("of")
 def show_deployments_of(
-    certificate: CertificateName, config: InConfig = "prod", url: URL = DEFAULT_URL, as_json: AsJSON = False
+    config: Config, certificate: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False
 ) -> None:
     """Show where a certificate is attached, and its deployments, the newest first."""
     with clear_errors():

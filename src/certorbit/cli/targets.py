@@ -6,7 +6,7 @@ import typer
 
 from certorbit.cli import showing, showing_targets
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.operator import URL, AsJSON
+from certorbit.cli.operator import URL, AsJSON, Config, EntryName
 from certorbit.cli.remote import DEFAULT_URL, service_at
 from certorbit.errors import BadInput, Refused
 from certorbit.settings import Settings
@@ -14,9 +14,7 @@ from certorbit.settings import Settings
 DIALECT = "/api/v4.3"
 CHECK_SECONDS = 130.0  # a check ends within 120 (deploying/checking.py)
 PANEL = "Targets and load balancers"
-CertificateName = Annotated[str, typer.Argument(metavar="CERT", help="The certificate's id")]
-CertificateOrLink = Annotated[str, typer.Argument(metavar="CERT", help="The certificate's id, or the link of a copy")]
-InConfig = Annotated[str, typer.Option("--config", help="The configuration")]
+EntryOrLink = Annotated[str, typer.Argument(metavar="ID", help="The certificate's id, or the link of a copy")]
 BalancerName = Annotated[str, typer.Option("--load-balancer", help="Its name, as `load-balancers list` shows it")]
 Provider = Annotated[str, typer.Option(help="aws, gcp, or link11 for those that you run yourself")]
 Region = Annotated[str, typer.Option(help="The load balancer's region, if it has one")]
@@ -57,7 +55,7 @@ def check(
             raise Refused(f"{len(failed)} of {len(items)} targets can't be used: {', '.join(failed)}.")
 
 
-def list_load_balancers(config: InConfig = "prod", url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
+def list_load_balancers(config: Config, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """List the listeners of all load balancers with what they serve."""
     with clear_errors():
         document = service_at(url).call("GET", "conf", config, "load-balancers", prefix=DIALECT)
@@ -65,7 +63,8 @@ def list_load_balancers(config: InConfig = "prod", url: URL = DEFAULT_URL, as_js
 
 
 def attach(  # noqa: PLR0913 - a listener's name has many parts
-    certificate: CertificateName,
+    config: Config,
+    certificate: EntryName,
     *,
     load_balancer: BalancerName,
     provider: Provider = "link11",
@@ -76,7 +75,6 @@ def attach(  # noqa: PLR0913 - a listener's name has many parts
         bool, typer.Option("--default", help="Serve it to clients that name no host, or an unknown one")
     ] = False,
     classic: Classic = False,
-    config: InConfig = "prod",
     url: URL = DEFAULT_URL,
     as_json: AsJSON = False,
 ) -> None:
@@ -92,7 +90,8 @@ def attach(  # noqa: PLR0913 - a listener's name has many parts
 
 
 def detach(  # noqa: PLR0913 - see attach
-    certificate: CertificateOrLink,
+    config: Config,
+    certificate: EntryOrLink,
     *,
     load_balancer: BalancerName,
     provider: Provider = "link11",
@@ -100,7 +99,6 @@ def detach(  # noqa: PLR0913 - see attach
     listener: ListenerName = "",
     port: ListenerPort = None,
     classic: Classic = False,
-    config: InConfig = "prod",
     url: URL = DEFAULT_URL,
 ) -> None:
     """Take a certificate off a load balancer, if it is not the default there. Repeating it is harmless."""
@@ -112,9 +110,7 @@ def detach(  # noqa: PLR0913 - see attach
         print(showing.plain(f"{certificate} is off {load_balancer}, or on its way."))
 
 
-def deploy(
-    certificate: CertificateName, config: InConfig = "prod", url: URL = DEFAULT_URL, as_json: AsJSON = False
-) -> None:
+def deploy(config: Config, certificate: EntryName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
     """Start a certificate's deployment, or the next attempt of a waiting one, now."""
     with clear_errors():
         document = service_at(url).call("POST", *_deployments_of(config, certificate))
@@ -122,7 +118,7 @@ def deploy(
 
 
 def publish(
-    config: Annotated[str, typer.Argument(help="The configuration, for example prod")],
+    config: Config,
     bucket: Annotated[
         list[str] | None,
         typer.Option("--bucket", metavar="NAME=URL", help="A bucket of the service's settings; repeat it for several"),
