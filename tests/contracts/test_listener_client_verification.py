@@ -13,7 +13,9 @@ from certorbit.errors import TargetGone
 from certorbit.model.balancer import ListenerKey
 from fakes.fake_target import ListenerVerifyingTarget
 from targets.client_certificates import make_policy
+from targets.envoy_client_bench import open_envoy_clients, open_envoy_files_clients
 from targets.listener_client_bench import OPTIONAL, OURS, THEIRS, ListenerClientBench
+from targets.nginx_client_bench import open_nginx_listener_clients
 from targets.target_bench import make_bundle
 
 
@@ -33,7 +35,10 @@ async def open_fake(_folder: Path, _stack: AsyncExitStack) -> ListenerClientBenc
     return ListenerClientBench(target, listener, other, lets_in)
 
 
-@pytest.fixture(params=[open_fake], ids=["fake"])
+@pytest.fixture(
+    params=[open_fake, open_envoy_clients, open_envoy_files_clients, open_nginx_listener_clients],
+    ids=["fake", "envoy-sds", "envoy-files", "nginx"],
+)
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ListenerClientBench]:
     async with AsyncExitStack() as stack:
         yield await request.param(tmp_path, stack)

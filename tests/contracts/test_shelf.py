@@ -11,8 +11,10 @@ from certorbit.errors import Broken, LostRace
 from certorbit.keys.envelope import KeyEncryptionKey
 from certorbit.keys.keyring import LocalKeyring
 from certorbit.model.balancer import Bundle
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.entry import ConfigID, EntryID, EntryUID, VersionID
 from certorbit.model.material import PrivateKeyPEM
+from certorbit.model.site import ClientCertificateMode
 from certorbit.ports.target import Shelf, ShelfItem, ShelfState
 from certorbit.storage import SQLStore, make_engine
 from fakes.clock import FakeChance, FakeClock
@@ -56,6 +58,10 @@ def make_item(name: str, *, version: str = "v1") -> ShelfItem:
     )
 
 
+def make_policy(*, mode: ClientCertificateMode = ClientCertificateMode.ON, crl_pem: str = "") -> ClientPolicy:
+    return ClientPolicy(mode=mode, bundle=EntryID("clients"), ca_pem="ca", crl_pem=crl_pem)
+
+
 async def test_a_shelf_begins_blank(shelf: Shelf) -> None:
     assert await shelf.revision() == 0
     assert await shelf.load() == ShelfState(0, (), {})
@@ -84,6 +90,19 @@ async def test_a_change_touches_only_what_it_names(shelf: Shelf) -> None:
     assert len({0, first.revision, second.revision, third.revision}) == 4
 
 
+async def test_policies_are_there_as_they_were_and_go_one_by_one(shelf: Shelf) -> None:
+    plain, listed = make_policy(), make_policy(mode=ClientCertificateMode.OPTIONAL, crl_pem="crl")
+    first = await shelf.change(at=0, policies={"https:443": plain, "api:443": listed})
+    assert first.policies == {"api:443": listed, "https:443": plain}
+    second = await shelf.change(at=first.revision, put=[make_item("a")], policies={"https:443": listed})
+    assert second.policies == {"api:443": listed, "https:443": listed}
+    with pytest.raises(LostRace):
+        await shelf.change(at=first.revision, policies={"https:443": None})
+    third = await shelf.change(at=second.revision, policies={"api:443": None, "none": None})
+    assert third.policies == {"https:443": listed}
+    assert await shelf.load() == third
+
+
 async def test_an_item_that_is_removed_and_put_is_there(shelf: Shelf) -> None:
     first = await shelf.change(at=0, put=[make_item("a")])
     second = await shelf.change(at=first.revision, remove=["a"], put=[make_item("a", version="v2")])
@@ -101,7 +120,7 @@ async def test_a_change_planned_on_another_revision_is_lost_and_changes_nothing(
 async def test_shelves_of_two_targets_are_apart(stored: SQLStore) -> None:
     one = StoredShelf(store=stored, keyring=KEYRING, target="one")
     other = StoredShelf(store=stored, keyring=KEYRING, target="other")
-    await one.change(at=0, put=[make_item("a")], slots={"www": "a"})
+    await one.change(at=0, put=[make_item("a")], slots={"www": "a"}, policies={"https:443": make_policy()})
     assert await other.load() == ShelfState(0, (), {})
     await other.change(at=0, put=[make_item("a", version="v2")])
     assert (await one.load()).items == (make_item("a"),)

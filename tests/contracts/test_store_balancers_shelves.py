@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from certorbit.model.entry import ConfigID
+from certorbit.model.client_policy import ClientPolicy
+from certorbit.model.entry import ConfigID, EntryID
 from certorbit.model.site import ClientCertificateMode, Site, SiteID, default_site
 from certorbit.ports.balancer_store import ShelvedItem
 from certorbit.ports.store import UnitOfWork
@@ -167,6 +168,22 @@ async def test_slots_are_written_one_by_one_and_freed_by_an_empty_name(store: SQ
     await store.write(lambda tx: tx.shelves.put_slots("envoy", {}))
     assert await store.read(lambda tx: tx.shelves.list_slots("envoy")) == {"b": "4", "c": "3"}
     assert await store.read(lambda tx: tx.shelves.list_slots("other")) == {"a": "9"}
+
+
+def make_policy(mode: ClientCertificateMode, *, bundle: str = "clients", crl_pem: str = "") -> ClientPolicy:
+    return ClientPolicy(mode=mode, bundle=EntryID(bundle), ca_pem="-----BEGIN…\n", crl_pem=crl_pem)
+
+
+async def test_policies_are_written_one_by_one_and_deleted_by_none(store: SQLStore) -> None:
+    strict, lax = make_policy(ClientCertificateMode.ON), make_policy(ClientCertificateMode.OPTIONAL, crl_pem="l" * 9999)
+    await store.write(lambda tx: tx.shelves.put_policies("envoy", {"b": strict, "a": lax, "c": lax}))
+    await store.write(lambda tx: tx.shelves.put_policies("other", {"a": strict}))
+    await store.write(lambda tx: tx.shelves.put_policies("envoy", {"c": None, "b": lax, "none": None}))
+    await store.write(lambda tx: tx.shelves.put_policies("envoy", {}))
+    found = await store.read(lambda tx: tx.shelves.list_policies("envoy"))
+    assert (found, list(found)) == ({"a": lax, "b": lax}, ["a", "b"])
+    assert await store.read(lambda tx: tx.shelves.list_policies("other")) == {"a": strict}
+    assert await store.read(lambda tx: tx.shelves.list_policies("' OR 1=1 --")) == {}
 
 
 async def test_a_shelf_advances_from_the_revision_that_it_has_only(store: SQLStore) -> None:

@@ -199,11 +199,14 @@ class AWS:
         return self.fingerprint(config["ViewerCertificate"].get("ACMCertificateArn", ""))
 
 
-async def open_aws(stack: AsyncExitStack) -> AWS:
+async def open_aws(stack: AsyncExitStack, *, is_empty: bool = True) -> AWS:
+    """is_empty: whether nothing of earlier tests is there. Building an empty EC2 takes moto half a second."""
     server = AWSServer()
     server.start()
     stack.push_async_callback(asyncio.to_thread, server.stop)
     aws = AWS(server, Ledger(), FakeClock(datetime.now(UTC), auto_advance=True), stack, {})
+    if not is_empty:
+        return aws
     # moto's state belongs to the process, not to the server.
     await asyncio.to_thread(aws.tell_moto, "reset")
     unset = {"model_name": "cloudfront::distribution"}

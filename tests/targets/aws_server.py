@@ -8,6 +8,8 @@ moto answers everything but what is listed here. A stand-in for AWS where moto d
   list (moto empties it) and works for NLB's TLS listeners, the default certificate isn't removed.
 - CloudFront: a changed distribution is InProgress again, as long as moto's state manager says.
 - IAM: SimulatePrincipalPolicy (moto has none).
+
+Trust stores are a stand-in of their own: aws_trust_stores.py.
 """
 
 import base64
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -36,6 +38,7 @@ from certorbit.pki.public_key import name_key_algorithm
 MOST_SNI = 25
 StartResponse = Callable[..., Any]
 Answer = tuple[str, list[tuple[str, str]], bytes]
+Environ = dict[str, Any]
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/")
 _CLOUDFRONT = re.compile(r"/2020-05-31/distribution(?:/([A-Z0-9]+)(/config)?)?/?\Z")
 
@@ -89,7 +92,11 @@ class Refusal(Exception):
 
 
 class AWSServer:
-    """calls: the actions asked for, in order. denied: what IAM's simulator denies. page_size: of ListCertificates."""
+    """calls: the actions asked for, in order. denied: what IAM's simulator denies. page_size: of ListCertificates.
+
+    calls_left: how many requests are carried out until nobody answers any more: what a process that dies then leaves
+    behind. None: all. rules: who answers an action instead of moto.
+    """
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -98,6 +105,17 @@ class AWSServer:
         self.faults: list[Fault] = []
         self.denied: set[str] = set()
         self.page_size = 1000
+        self.calls_left: int | None = None
+        self.rules: dict[str, Callable[[Asked, Environ], Answer]] = {
+            "acm:DeleteCertificate": self._delete_certificate,
+            "acm:ImportCertificate": self._import_certificate,
+            "acm:ListCertificates": self._list_certificates,
+            "elbv2:AddListenerCertificates": self._change_list,
+            "elbv2:RemoveListenerCertificates": self._change_list,
+            "elbv2:ModifyListener": self.modify,
+            "cloudfront:UpdateDistribution": self._update_distribution,
+            "iam:SimulatePrincipalPolicy": self._simulate,
+        }
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self, threaded=True, request_handler=QuietHandler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -121,6 +139,10 @@ class AWSServer:
         environ["wsgi.input"] = BytesIO(body)
         asked = _read(environ, body)
         with self._lock:  # moto's state is shared by all of its threads, and read here
+            if self.calls_left is not None:
+                if self.calls_left == 0:
+                    self._drop(environ)
+                self.calls_left -= 1
             self.calls.append(asked.action)
             fault = self._take_fault(asked.action)
             try:
@@ -131,11 +153,15 @@ class AWSServer:
             except Refusal as refusal:
                 status, headers, content = _refuse(refusal, is_json=asked.is_json)
         if fault is not None and not fault.code:
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise Dropped
+            self._drop(environ)
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(status, [*headers, ("Content-Length", str(len(content)))])
         return [content]
+
+    @staticmethod
+    def _drop(environ: Environ) -> NoReturn:
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        raise Dropped
 
     def _take_fault(self, action: str) -> Fault | None:
         for fault in self.faults:
@@ -145,20 +171,10 @@ class AWSServer:
         return None
 
     def _answer(self, asked: Asked, environ: dict[str, Any]) -> Answer:
-        rules = {
-            "acm:DeleteCertificate": self._delete_certificate,
-            "acm:ImportCertificate": self._import_certificate,
-            "acm:ListCertificates": self._list_certificates,
-            "elbv2:AddListenerCertificates": self._change_list,
-            "elbv2:RemoveListenerCertificates": self._change_list,
-            "elbv2:ModifyListener": self._modify,
-            "cloudfront:UpdateDistribution": self._update_distribution,
-            "iam:SimulatePrincipalPolicy": self._simulate,
-        }
-        rule = rules.get(asked.action)
-        return rule(asked, environ) if rule else self._ask_moto(environ)
+        rule = self.rules.get(asked.action)
+        return rule(asked, environ) if rule else self.ask_moto(environ)
 
-    def _ask_moto(self, environ: dict[str, Any]) -> Answer:
+    def ask_moto(self, environ: dict[str, Any]) -> Answer:
         kept: list[Any] = []
         content = b"".join(self._moto(environ, lambda status, headers, _=None: kept.extend((status, headers))))
         return kept[0], kept[1], content
@@ -175,11 +191,11 @@ class AWSServer:
     def _delete_certificate(self, asked: Asked, environ: dict[str, Any]) -> Answer:
         if self.is_used(asked.json["CertificateArn"], asked):
             raise Refusal("ResourceInUseException", "Certificate is in use.")
-        return self._ask_moto(environ)
+        return self.ask_moto(environ)
 
     def _import_certificate(self, asked: Asked, environ: dict[str, Any]) -> Answer:
         if "CertificateArn" not in asked.json:
-            return self._ask_moto(environ)
+            return self.ask_moto(environ)
         if asked.json.get("Tags"):
             raise Refusal("ValidationException", "Tagging is not permitted on re-import.")
         certificates = acm_backends[asked.account][asked.region]._certificates
@@ -188,13 +204,13 @@ class AWSServer:
             new = load_pem_x509_certificate(base64.b64decode(asked.json["Certificate"]))
             if name_key_algorithm(new.public_key()) != name_key_algorithm(old._cert.public_key()):
                 raise Refusal("ValidationException", "Provided certificate has another key type.")
-        answer = self._ask_moto(environ)
+        answer = self.ask_moto(environ)
         if old is not None:
             certificates[old.arn].tags.update(old.tags)
         return answer
 
     def _list_certificates(self, asked: Asked, environ: dict[str, Any]) -> Answer:
-        status, headers, content = self._ask_moto(environ)
+        status, headers, content = self.ask_moto(environ)
         found = json.loads(content)["CertificateSummaryList"]
         start = int(asked.json.get("NextToken", 0))
         page: dict[str, Any] = {"CertificateSummaryList": found[start : start + self.page_size]}
@@ -202,7 +218,7 @@ class AWSServer:
             page["NextToken"] = str(start + self.page_size)
         return status, headers, json.dumps(page).encode()
 
-    def _listener(self, asked: Asked) -> Any:
+    def listener(self, asked: Asked) -> Any:
         arn = asked.field("ListenerArn")
         for balancer in elbv2_backends[asked.account][asked.region].load_balancers.values():
             if arn in balancer.listeners:
@@ -211,7 +227,7 @@ class AWSServer:
 
     def _change_list(self, asked: Asked, _environ: dict[str, Any]) -> Answer:
         """The first one in moto's list is the default certificate, the rest is the SNI list."""
-        listener = self._listener(asked)
+        listener = self.listener(asked)
         arn = asked.field("Certificates.member.1.CertificateArn")
         if "Certificates.member.2.CertificateArn" in asked.form:
             raise Refusal("ValidationError", "One certificate per call.")
@@ -219,7 +235,7 @@ class AWSServer:
             if arn == listener.certificates[0]:
                 raise Refusal("OperationNotPermitted", "Default certificate cannot be removed")
             listener.certificates = [one for one in listener.certificates if one != arn]
-            return _xml("<RemoveListenerCertificatesResult/>", "RemoveListenerCertificates")
+            return answer_xml("<RemoveListenerCertificatesResult/>", "RemoveListenerCertificates")
         if arn not in acm_backends[asked.account][asked.region]._certificates:
             raise Refusal("CertificateNotFound", f"Certificate {arn} not found")
         if arn not in listener.certificates[1:]:
@@ -228,22 +244,22 @@ class AWSServer:
             listener.certificates.append(arn)
         member = f"<member><CertificateArn>{arn}</CertificateArn></member>"
         result = f"<AddListenerCertificatesResult><Certificates>{member}</Certificates></AddListenerCertificatesResult>"
-        return _xml(result, "AddListenerCertificates")
+        return answer_xml(result, "AddListenerCertificates")
 
-    def _modify(self, asked: Asked, environ: dict[str, Any]) -> Answer:
-        listener = self._listener(asked)
+    def modify(self, asked: Asked, environ: dict[str, Any]) -> Answer:
+        listener = self.listener(asked)
         others = listener.certificates[1:]
         arn = asked.field("Certificates.member.1.CertificateArn")
         if arn and arn not in acm_backends[asked.account][asked.region]._certificates:
             raise Refusal("CertificateNotFound", f"Certificate {arn} not found")
-        answer = self._ask_moto(environ)
+        answer = self.ask_moto(environ)
         if arn and answer[0].startswith("200"):
             listener.certificate = arn
             listener.certificates = [arn, *others]
         return answer
 
     def _update_distribution(self, asked: Asked, environ: dict[str, Any]) -> Answer:
-        answer = self._ask_moto(environ)
+        answer = self.ask_moto(environ)
         place = _CLOUDFRONT.match(environ["PATH_INFO"])
         if place and answer[0].startswith("200"):
             distribution = cloudfront_backends[asked.account]["aws"].distributions[place[1]]
@@ -258,7 +274,7 @@ class AWSServer:
             for action in actions
         )
         result = f"<SimulatePrincipalPolicyResult><EvaluationResults>{members}</EvaluationResults>"
-        return _xml(result + "</SimulatePrincipalPolicyResult>", "SimulatePrincipalPolicy")
+        return answer_xml(result + "</SimulatePrincipalPolicyResult>", "SimulatePrincipalPolicy")
 
 
 def _read(environ: dict[str, Any], body: bytes) -> Asked:
@@ -276,13 +292,17 @@ def _read(environ: dict[str, Any], body: bytes) -> Asked:
         )
         name = {"PutDistribution": "UpdateDistribution"}.get(name, name) if place[1] else "ListDistributions"
         return Asked(f"cloudfront:{name}", region, DEFAULT_ACCOUNT_ID)
+    if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", ""):
+        is_object = "/" in environ["PATH_INFO"].strip("/")
+        action = f"s3:{environ['REQUEST_METHOD'].title()}{'Object' if is_object else 'Bucket'}"
+        return Asked(action, region, DEFAULT_ACCOUNT_ID)
     form = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
     versions = {"2015-12-01": "elbv2", "2012-06-01": "elb", "2010-05-08": "iam", "2011-06-15": "sts"}
     service = versions.get(form.get("Version", [""])[0], "other")
     return Asked(f"{service}:{form.get('Action', [''])[0]}", region, DEFAULT_ACCOUNT_ID, form=form)
 
 
-def _xml(result: str, action: str) -> Answer:
+def answer_xml(result: str, action: str) -> Answer:
     text = f"<{action}Response>{result}<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></{action}Response>"
     return "200 OK", [("Content-Type", "text/xml")], text.encode()
 

@@ -98,7 +98,7 @@ async def gets_in(port: int, name: str, client: Path | None = None, *, newest: s
             reader, writer = await asyncio.open_connection(
                 ADDRESS, port, ssl=make_context(client, newest=newest), server_hostname=name
             )
-            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            writer.write(f"GET / HTTP/1.0\r\nHost: {name}\r\n\r\n".encode())
             answer = await reader.read()
             writer.transport.abort()
     except (ssl.SSLError, ConnectionError):

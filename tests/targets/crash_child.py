@@ -56,6 +56,8 @@ class CrashRunner:
 
 async def change(target: Any, steps: list[list[Any]]) -> None:
     """Make the steps at the target's first listener."""
+    from certorbit.model.client_policy import ClientPolicy
+    from certorbit.model.site import ClientCertificateMode
     from targets.target_bench import make_bundle
 
     listener = next(iter(sorted(target._places)))
@@ -68,6 +70,9 @@ async def change(target: Any, steps: list[list[Any]]) -> None:
             await target.attach(listener, copies[entry], instead_of="")
         elif action == "set_default":
             await target.set_default(listener, copies[entry])
+        elif action == "verify":  # its entry is the policy's fields
+            mode = ClientCertificateMode(entry["mode"])
+            await target.verify_listener_clients(listener, ClientPolicy(**{**entry, "mode": mode}))
 
 
 def _serve() -> None:

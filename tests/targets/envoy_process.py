@@ -69,25 +69,42 @@ def file_source(directory: Path, secret: str) -> dict[str, Any]:
     }
 
 
-def make_listener(name: str, sources: Mapping[str, Mapping[str, Any]], *, host: str = "127.0.0.1") -> dict[str, Any]:
+@dataclass(frozen=True)
+class ClientCheck:
+    """How a listener checks clients: its validation context's secret and source, and whether it demands certificates.
+
+    more: further fields of the DownstreamTlsContext.
+    """
+
+    secret: str
+    source: Mapping[str, Any]
+    is_required: bool
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_listener(
+    name: str, sources: Mapping[str, Mapping[str, Any]], *, host: str = "127.0.0.1", check: ClientCheck | None = None
+) -> dict[str, Any]:
     """Return a TLS listener on a port of the system's choice that answers every request with 200.
 
     sources: where each secret comes from, the default's first.
     """
-    context = {
-        "@type": f"{_TLS}.DownstreamTlsContext",
-        "common_tls_context": {
-            "tls_certificate_sds_secret_configs": [
-                {"name": secret, "sds_config": source} for secret, source in sources.items()
-            ]
-        },
+    common: dict[str, Any] = {
+        "tls_certificate_sds_secret_configs": [
+            {"name": secret, "sds_config": source} for secret, source in sources.items()
+        ]
     }
+    context = {"@type": f"{_TLS}.DownstreamTlsContext", "common_tls_context": common}
+    if check is not None:
+        common["validation_context_sds_secret_config"] = {"name": check.secret, "sds_config": check.source}
+        context |= {"require_client_certificate": check.is_required, **check.more}
     filters = "type.googleapis.com/envoy.extensions.filters"
     route = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "served"}}}
     manager = {
         "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "delayed_close_timeout": "0s",
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "any.example.com"},
         "http_filters": [
             {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{filters}.http.router.v3.Router"}}
         ],

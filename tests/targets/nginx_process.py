@@ -21,10 +21,14 @@ FALLBACK_NAME = "fallback.example.net"
 class RealNginx:
     """nginx with one `server` per port. `extra` is a file in its `http` block that tests may break.
 
+    checks_clients: the listeners may be told to check clients, and each has two `server` blocks.
+
     Its folder is not pytest's: workers run as nobody, and may not enter that one.
     """
 
-    def __init__(self, stack: AsyncExitStack, *, sni: bool = True, listeners: int = 2) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, *, sni: bool = True, listeners: int = 2, checks_clients: bool = False
+    ) -> None:
         self.program = require_program("nginx")
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="certorbit-nginx-")))
         folder.chmod(0o755)
@@ -33,11 +37,19 @@ class RealNginx:
         self.extra = folder / "extra.conf"
         self.ports = [free_port() for _ in range(listeners)]
         self.sni = sni
+        self.checks_clients = checks_clients
 
     def settings(self, **changes: Any) -> NginxTargetSettings:
         fallback = str(self.folder / "fallback.pem")
         tables = [
-            {"name": f"https{number}", "port": port, "addresses": ("127.0.0.1",), "sni": self.sni, "fallback": fallback}
+            {
+                "name": f"https{number}",
+                "port": port,
+                "addresses": ("127.0.0.1",),
+                "sni": self.sni,
+                "fallback": fallback,
+                "verifies_clients": self.checks_clients and self.sni,
+            }
             for number, port in enumerate(self.ports)
         ]
         values = {
@@ -80,7 +92,13 @@ class RealNginx:
                 certificate = f"ssl_certificate {variable}; ssl_certificate_key {variable};"
             else:
                 certificate = f"include {folder}/certorbit/{name}.server;"
-            block.append(f'server {{ listen 127.0.0.1:{port} ssl; {certificate} return 200 "ok"; }}')
+            if self.checks_clients and self.sni:
+                certificate += f" include {folder}/certorbit/{name}.clients;"
+            names = ["www.example.com", "other.example.com"] if self.checks_clients else ["_"]
+            block += [
+                f'server {{ listen 127.0.0.1:{port} ssl; server_name {each}; {certificate} return 200 "ok"; }}'
+                for each in names
+            ]
         includes = f"include {folder}/certorbit/*.conf;" if self.sni else ""
         temporary = "\n".join(
             f"{kind}_temp_path {folder}/temporary-{kind};"

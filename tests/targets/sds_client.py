@@ -63,3 +63,11 @@ def leaf_of(packed: Any) -> tuple[str, str, str]:
         certificate.certificate_chain.inline_bytes.decode(),
         certificate.private_key.inline_bytes.decode(),
     )
+
+
+def validation_of(packed: Any) -> Any:
+    """Return the validation context of a packed secret."""
+    secret = secret_pb2.Secret()
+    assert packed.Unpack(secret)
+    assert secret.WhichOneof("type") == "validation_context"
+    return secret.validation_context

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from certorbit.target_settings import EnvoyTargetSettings
+from certorbit.target_settings.envoy import EnvoyListenerTable
 from make import make_certificate, make_key, pem, write_key
 from targets.envoy_process import find_envoy
 
@@ -18,7 +19,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("block", blocks("toml"), ids=["sds", "files"])
+@pytest.mark.parametrize("block", blocks("toml")[:2], ids=["sds", "files"])
 def test_the_settings_are_good(block: str) -> None:
     (table,) = tomllib.loads(block)["targets"]
     settings = EnvoyTargetSettings.model_validate(table)
@@ -44,16 +45,36 @@ def validate(config: str, folder: Path) -> None:
     assert run.returncode == 0, run.stderr[-2000:]
 
 
-def test_envoy_takes_its_side_of_sds(tmp_path: Path) -> None:
+def write_proxy_files(folder: Path) -> None:
     key = make_key()
     for name in ("proxy.pem", "server-ca.pem"):
-        (tmp_path / name).write_text(pem(make_certificate(key=key, subject="CN=edge-1")))
-    (tmp_path / "proxy.key").write_text(write_key(key))
+        (folder / name).write_text(pem(make_certificate(key=key, subject="CN=edge-1")))
+    (folder / "proxy.key").write_text(write_key(key))
+
+
+def test_envoy_takes_its_side_of_sds(tmp_path: Path) -> None:
+    write_proxy_files(tmp_path)
     validate(blocks("yaml")[0].replace("/etc/envoy/certorbit", str(tmp_path)), tmp_path)
 
 
+def test_envoy_takes_the_check_of_clients(tmp_path: Path) -> None:
+    whole, _, check = blocks("yaml")
+    demand = check.splitlines()[1]
+    context = check.splitlines()[-1].strip()
+    (listener,) = tomllib.loads(blocks("toml")[2])["targets"]["listeners"]
+    settings = EnvoyListenerTable.model_validate(listener)
+    assert demand == f"require_client_certificate: {str(settings.require_client_certificate).lower()}"
+    assert f"{{name: {settings.clients_secret}," in context
+    common = "          common_tls_context:\n            tls"
+    assert whole.count(common) == 1
+    last = "            - {name: https-3, sds_config: *certorbit}\n"
+    config = whole.replace(common, f"          {demand}\n{common}").replace(last, f"{last}            {context}\n")
+    write_proxy_files(tmp_path)
+    validate(config.replace("/etc/envoy/certorbit", str(tmp_path)), tmp_path)
+
+
 def test_envoy_takes_the_files(tmp_path: Path) -> None:
-    whole, files = blocks("yaml")
+    whole, files = blocks("yaml")[:2]
     start = whole.index("            tls_certificate_sds_secret_configs:")
     end = whole.index("      filters:\n")
     inner = "".join(f"            {line}\n" for line in files.splitlines())

@@ -57,6 +57,7 @@ async def put_on(target: EnvoyTarget, bundle=WWW) -> Copy:
         ("Resource", discovery_pb2.Resource),
         ("Secret", secret_pb2.Secret),
         ("TlsCertificate", common_pb2.TlsCertificate),
+        ("CertificateValidationContext", common_pb2.CertificateValidationContext),
         ("DataSource", base_pb2.DataSource),
     ],
 )

@@ -6,11 +6,15 @@ import pytest
 
 from certorbit.errors import TargetRefused
 from certorbit.model.material import PrivateKeyPEM
-from certorbit.targets.envoy.messages import Ask, DeltaAsk, Push, Secret
+from certorbit.targets.envoy.messages import Ask, DeltaAsk, Push, Secret, TLSCertificate
 from certorbit.targets.envoy.session import Answer, Session
 
 A, B = (
-    Secret(name=name, version=f"{name}-1", chain_pem=f"chain {name}", key=PrivateKeyPEM(f"key {name}"))
+    Secret(
+        name=name,
+        version=f"{name}-1",
+        content=TLSCertificate(chain_pem=f"chain {name}", key=PrivateKeyPEM(f"key {name}")),
+    )
     for name in ("a", "b")
 )
 NEWER = replace(A, version="a-2")

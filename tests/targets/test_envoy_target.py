@@ -13,6 +13,7 @@ from certorbit.model.entry import EntryUID
 from certorbit.model.material import Material
 from certorbit.ports.target import Grade, ShelfItem, ShelfState, Startable
 from certorbit.targets.envoy.catalog import Place, make_catalog, plan_attach, plan_undo
+from certorbit.targets.envoy.messages import Secret, TLSCertificate
 from certorbit.targets.envoy.target import EnvoyTarget
 from certorbit.targets.registry import TargetParts
 from certorbit.targets.registry import make_target as make_any_target
@@ -171,14 +172,19 @@ def test_what_is_taken_back_spares_what_others_changed_since() -> None:
     assert not plan_undo(ShelfState(3, before.items, {"https-1": "another"}), done, before).is_needed
 
 
+def chain_of(secret: Secret) -> str:
+    assert isinstance(secret.content, TLSCertificate)
+    return secret.content.chain_pem
+
+
 def test_free_slots_have_what_the_default_has() -> None:
     placeholder = make_bundle("placeholder", 9)
     material = Material(chain_pem="c", key=placeholder.key, facts=placeholder.facts)
     item = ShelfItem(name=PLACE.handle_of(WWW), bundle=WWW)
     empty = make_catalog([PLACE], ShelfState(1, (item,), {"https-1": item.name}), material)
-    assert [empty[name].chain_pem for name in PLACE.secrets] == ["c", WWW.chain_pem, "c", "c"]
+    assert [chain_of(empty[name]) for name in PLACE.secrets] == ["c", WWW.chain_pem, "c", "c"]
     full = make_catalog([PLACE], ShelfState(1, (item,), {"https-default": item.name, "https-2": "gone"}), material)
-    assert {secret.chain_pem for secret in full.values()} == {WWW.chain_pem}
+    assert {chain_of(secret) for secret in full.values()} == {WWW.chain_pem}
     assert len({secret.version for secret in full.values()}) == 1
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from certorbit.errors import LostRace
 from certorbit.model.balancer import Bundle
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.entry import ConfigID, EntryID, EntryUID, VersionID
 from certorbit.model.keyring import shelf_key_context
 from certorbit.model.material import CertificateFacts, PrivateKeyPEM
@@ -27,6 +28,7 @@ class _Sealed:
     revision: int
     items: Sequence[ShelvedItem]
     slots: Mapping[str, str]
+    policies: Mapping[str, ClientPolicy]
 
 
 class StoredShelf:
@@ -56,6 +58,7 @@ class StoredShelf:
         put: Sequence[ShelfItem] = (),
         remove: Collection[str] = (),
         slots: Mapping[str, str] | None = None,
+        policies: Mapping[str, ClientPolicy | None] | None = None,
     ) -> ShelfState:
         items = [self._seal(item) for item in put]
 
@@ -66,6 +69,7 @@ class StoredShelf:
             tx.shelves.delete_items(self._target, remove)
             tx.shelves.put_items(items)
             tx.shelves.put_slots(self._target, slots or {})
+            tx.shelves.put_policies(self._target, policies or {})
             return self._read(tx)
 
         changed = await self._store.write(work)
@@ -75,7 +79,10 @@ class StoredShelf:
 
     def _read(self, tx: UnitOfWork) -> _Sealed:
         return _Sealed(
-            tx.shelves.revision(self._target), tx.shelves.list_items(self._target), tx.shelves.list_slots(self._target)
+            tx.shelves.revision(self._target),
+            tx.shelves.list_items(self._target),
+            tx.shelves.list_slots(self._target),
+            tx.shelves.list_policies(self._target),
         )
 
     def _seal(self, item: ShelfItem) -> ShelvedItem:
@@ -96,7 +103,7 @@ class StoredShelf:
         )
 
     def _open(self, sealed: _Sealed) -> ShelfState:
-        return ShelfState(sealed.revision, tuple(map(self._open_item, sealed.items)), sealed.slots)
+        return ShelfState(sealed.revision, tuple(map(self._open_item, sealed.items)), sealed.slots, sealed.policies)
 
     def _open_item(self, item: ShelvedItem) -> ShelfItem:
         shown: Mapping[str, Any] = json.loads(item.bundle)

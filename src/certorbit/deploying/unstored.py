@@ -7,6 +7,7 @@ file behind that the service then can't open.
 from collections.abc import Collection, Mapping, Sequence
 
 from certorbit.errors import Broken
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.ports.target import ShelfItem, ShelfState
 
 _REFUSAL = "A target changed something without a database."
@@ -36,6 +37,7 @@ class EmptyShelf:
         put: Sequence[ShelfItem] = (),
         remove: Collection[str] = (),
         slots: Mapping[str, str] | None = None,
+        policies: Mapping[str, ClientPolicy | None] | None = None,
     ) -> ShelfState:
         """Raise Broken."""
-        raise Broken(f"{_REFUSAL} ({at}, {len(put)}, {len(remove)}, {len(slots or {})})")
+        raise Broken(f"{_REFUSAL} ({at}, {len(put)}, {len(remove)}, {len(slots or {})}, {len(policies or {})})")

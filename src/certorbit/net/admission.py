@@ -19,8 +19,9 @@ _SAYS_NO_LATER: Final = "TLSv1.3"  # in TLS 1.2 whom a server doesn't let in nev
 _MOST_BYTES: Final = 256 * 1024
 # A server that lets us in may have nothing to say (no session tickets); one that doesn't says so within a round trip.
 ALERT_SECONDS: Final = 2.0
-# nginx's page for status 495 and 496, which it sends as 400 unless somebody gave it another (error_page).
-_CLOSED_PAGE: Final = re.compile(rb"HTTP/1\.[01] (400|495|496) .*SSL certificate", re.DOTALL)
+# nginx's page for status 495 and 496, which it sends as 400 unless somebody gave it another (error_page). Where clients
+# are checked it first answers 421 to whoever asks for another host than he shook hands for.
+_CLOSED_PAGE: Final = re.compile(rb"HTTP/1\.[01] (?:421 |(?:400|495|496) .*SSL certificate)", re.DOTALL)
 _MOST_OF_PAGE: Final = 4096
 
 

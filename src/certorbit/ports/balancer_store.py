@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Protocol
 
 from certorbit.model.balancer import HeldCopy, Listener, ListenerKey
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.deployment import Attachment, AttachmentID, Rollout
 from certorbit.model.entry import ConfigID, EntryUID
 from certorbit.model.operation import OperationID
 from certorbit.model.site import Site, SiteID
+from certorbit.model.standing import AttachmentGroup
 
 
 class Listeners(Protocol):
@@ -59,6 +61,9 @@ class Attachments(Protocol):
 
     def list(self, config: ConfigID | None = None) -> Sequence[Attachment]:
         """Return all attachments (of a configuration), by listener key and entry id."""
+
+    def count_groups(self) -> Mapping[AttachmentGroup, int]:
+        """Return how many there are of each sort: one query."""
 
 
 class Copies(Protocol):
@@ -166,6 +171,12 @@ class Shelves(Protocol):
     def delete_items(self, target: str, names: Collection[str]) -> None: ...
     def put_slots(self, target: str, slots: Mapping[str, str]) -> None:
         """Write these slots; an empty item name deletes the slot."""
+
+    def list_policies(self, target: str) -> Mapping[str, ClientPolicy]:
+        """Return what the target's listeners check clients by, by scope."""
+
+    def put_policies(self, target: str, policies: Mapping[str, ClientPolicy | None]) -> None:
+        """Write these policies by scope; None deletes the scope's."""
 
 
 class NamedTurns(Protocol):

@@ -17,7 +17,7 @@ Errors are the same for all targets:
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -223,11 +223,13 @@ class ShelfState:
 
     revision: another number whenever something on it changed; 0: nothing was ever on it. items: by name.
     slots: the item's name by slot, used ones only; an item that isn't there any more may be named.
+    policies: by scope (`Target.scope_of`), what listeners check clients by.
     """
 
     revision: int
     items: tuple[ShelfItem, ...]
     slots: Mapping[str, str]
+    policies: Mapping[str, ClientPolicy] = field(default_factory=dict)
 
 
 class Shelf(Protocol):
@@ -252,12 +254,14 @@ class Shelf(Protocol):
         put: Sequence[ShelfItem] = (),
         remove: Collection[str] = (),
         slots: Mapping[str, str] | None = None,
+        policies: Mapping[str, ClientPolicy | None] | None = None,
     ) -> ShelfState:
         """Change the shelf in one transaction and return it as it is then, with a new revision.
 
         at: the revision that the change was planned on.
         put: new items, or new bundles for their names. remove: names of items; harmless if they are gone.
         slots: those to write; an empty item name frees the slot; others stay.
+        policies: those to write by scope; None takes the scope's off; others stay.
 
         Raises:
             LostRace: the shelf's revision is another one by now; nothing was changed.

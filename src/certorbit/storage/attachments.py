@@ -18,8 +18,10 @@ from certorbit.model.deployment import (
 )
 from certorbit.model.entry import ConfigID, EntryUID
 from certorbit.model.operation import problem_from_json, problem_to_json
+from certorbit.model.standing import AttachmentGroup
 from certorbit.storage.advisory_locks import hold
 from certorbit.storage.listener_keys import can_exist, columns_of, is_listener, key_from, parameters_of, values_of
+from certorbit.storage.tables import entries
 from certorbit.storage.tables_deployment import LISTENER_KEY, attachments
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
@@ -36,6 +38,16 @@ _LIST_OF_CONFIG = _LIST.where(attachments.c.config == sa.bindparam("wanted_confi
 _LIST_OF_LISTENER = _LIST.where(*is_listener(attachments))
 # The rows, too: who changes one without the listener's lock is waited for. `key_share`: see storage/operations.py.
 _LOCK_LISTENER = _LIST_OF_LISTENER.with_for_update(key_share=True)
+_IS_CURRENT = entries.c.current_version == attachments.c.version
+_IS_AS_WANTED = sa.and_(
+    attachments.c.wanted == Wanted.ATTACHED.value, attachments.c.stage == Stage.PROVEN.value, _IS_CURRENT
+)
+_GROUP = (attachments.c.target, attachments.c.stage)
+_COUNT_GROUPS = (
+    sa.select(*_GROUP, sa.case((_IS_AS_WANTED, 1), else_=0).label("is_as_wanted"), sa.func.count().label("number"))
+    .select_from(attachments.outerjoin(entries, entries.c.uid == attachments.c.entry_uid))
+    .group_by(*_GROUP, sa.literal_column("is_as_wanted"))  # by its name: PostgreSQL takes equal placeholders for two
+)
 _FIXED = {"id", *LISTENER_KEY, "config", "entry_id", "entry_uid"}
 _CHANGEABLE = [column.name for column in attachments.c if column.name not in _FIXED]
 _UPDATE = sa.update(attachments).where(_BY_ID).values({name: sa.bindparam(f"new_{name}") for name in _CHANGEABLE})
@@ -97,6 +109,12 @@ class SQLAttachments:
         if config is not None:
             return self._list(_LIST_OF_CONFIG, "wanted_config", config)
         return [_attachment(row) for row in self._transaction.execute(_LIST)]
+
+    def count_groups(self) -> Mapping[AttachmentGroup, int]:
+        return {
+            AttachmentGroup(row.target, Stage(row.stage), bool(row.is_as_wanted)): row.number
+            for row in self._transaction.execute(_COUNT_GROUPS)
+        }
 
     def _list(self, statement: sa.Select[Any], parameter: str, value: str) -> Sequence[Attachment]:
         if not is_storable(value):

@@ -1,12 +1,15 @@
-"""Shelves: the certificates that targets serve themselves, sealed, and a number that tells that they changed."""
+"""Shelves: what targets serve themselves (certificates, sealed; client policies); a number tells of changes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from certorbit.model.client_policy import ClientPolicy
+from certorbit.model.entry import EntryID
+from certorbit.model.site import ClientCertificateMode
 from certorbit.ports.balancer_store import ShelvedItem
-from certorbit.storage.tables_deployment import shelf_items, shelf_revisions, shelf_slots
+from certorbit.storage.tables_deployment import shelf_items, shelf_policies, shelf_revisions, shelf_slots
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.upserts import Insert, Upsert
 
@@ -33,6 +36,13 @@ _LIST_SLOTS = sa.select(shelf_slots).where(shelf_slots.c.target == sa.bindparam(
 _PUT_SLOTS = Upsert(shelf_slots)
 _DELETE_SLOTS = sa.delete(shelf_slots).where(
     shelf_slots.c.target == sa.bindparam("named"), shelf_slots.c.slot.in_(sa.bindparam("freed", expanding=True))
+)
+_LIST_POLICIES = (
+    sa.select(shelf_policies).where(shelf_policies.c.target == sa.bindparam("named")).order_by(shelf_policies.c.scope)
+)
+_PUT_POLICIES = Upsert(shelf_policies)
+_DELETE_POLICIES = sa.delete(shelf_policies).where(
+    shelf_policies.c.target == sa.bindparam("named"), shelf_policies.c.scope.in_(sa.bindparam("lifted", expanding=True))
 )
 
 
@@ -74,3 +84,31 @@ class SQLShelves:
             _PUT_SLOTS.run(self._transaction, taken)
         if freed:
             self._transaction.execute(_DELETE_SLOTS, {"named": target, "freed": freed})
+
+    def list_policies(self, target: str) -> Mapping[str, ClientPolicy]:
+        return {row.scope: _policy(row) for row in self._transaction.execute(_LIST_POLICIES, {"named": target})}
+
+    def put_policies(self, target: str, policies: Mapping[str, ClientPolicy | None]) -> None:
+        wanted = [
+            {
+                "target": target,
+                "scope": scope,
+                "mode": policy.mode.value,
+                "bundle": policy.bundle,
+                "ca_pem": policy.ca_pem,
+                "crl_pem": policy.crl_pem,
+            }
+            for scope, policy in policies.items()
+            if policy is not None
+        ]
+        lifted = [scope for scope, policy in policies.items() if policy is None]
+        if wanted:
+            _PUT_POLICIES.run(self._transaction, wanted)
+        if lifted:
+            self._transaction.execute(_DELETE_POLICIES, {"named": target, "lifted": lifted})
+
+
+def _policy(row: sa.Row[Any]) -> ClientPolicy:
+    return ClientPolicy(
+        mode=ClientCertificateMode(row.mode), bundle=EntryID(row.bundle), ca_pem=row.ca_pem, crl_pem=row.crl_pem
+    )

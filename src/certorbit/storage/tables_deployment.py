@@ -172,6 +172,18 @@ shelf_slots = sa.Table(
     text_column("item"),
 )
 
+# What a target's listeners check clients by; a scope is a listener for targets that have this.
+shelf_policies = sa.Table(
+    "shelf_policies",
+    metadata,
+    key_column("target"),
+    key_column("scope"),
+    text_column("mode"),
+    text_column("bundle"),
+    text_column("ca_pem"),
+    text_column("crl_pem"),
+)
+
 named_turns = sa.Table(
     "named_turns",
     metadata,

@@ -1,5 +1,6 @@
 """Settings of AWS targets: one account, some of its regions."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
@@ -11,6 +12,8 @@ RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z0-9]+)+$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ .:/=+@-]+$", max_length=128)]
 TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ .:/=+@-]*$", max_length=256)]
 MOST_TAGS = 40  # ACM: 50 for each certificate, some of them are ours
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_LONGEST_REGION = "ap-southeast-1"
 
 
 class AWSTargetSettings(TargetTable):
@@ -41,7 +44,20 @@ class AWSTargetSettings(TargetTable):
         25, ge=0, le=1000, description="Quota of the account: certificates of an ALB or NLB beside the default one"
     )
     imports_per_year: int = Field(5000, ge=1, description="Quota of the account: ACM imports in 365 days, per region")
-    tags: dict[TagKey, TagValue] = Field({}, max_length=MOST_TAGS, description="Further tags of imported certificates")
+    tags: dict[TagKey, TagValue] = Field(
+        {}, max_length=MOST_TAGS, description="Further tags of imported certificates and trust stores"
+    )
+    trust_store_bucket: str = Field(
+        "",
+        description="S3 bucket of the account, for CAs that an ALB checks client certificates by; {region} stands for"
+        " the load balancer's region; empty: client certificates can't be checked",
+    )
+    trust_store_prefix: str = Field(
+        "certorbit/",
+        pattern=r"^([A-Za-z0-9_.-]+/)*$",
+        max_length=64,
+        description="Folder in the bucket, with a slash at its end",
+    )
     probe_addresses: dict[str, tuple[ProbeAddress, ...]] = Field(
         {}, description="Where the proof connects to, by the load balancer's name; none: its DNS name"
     )
@@ -52,6 +68,11 @@ class AWSTargetSettings(TargetTable):
             raise ValueError(f"target {self.name!r}: access_key_id and secret_access_key go together")
         if self.external_id.get_secret_value() and not self.role_arn:
             raise ValueError(f"target {self.name!r}: external_id is for role_arn, which is not set")
+        bucket = self.trust_store_bucket.replace("{region}", _LONGEST_REGION)
+        if bucket and not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"target {self.name!r}: trust_store_bucket is not the name of an S3 bucket")
+        if bucket and "elbv2" not in self.services:
+            raise ValueError(f"target {self.name!r}: trust_store_bucket is for elbv2, which services leaves out")
         if reserved := sorted(key for key in self.tags if key.lower().startswith(("aws:", "certorbit:"))):
             raise ValueError(f"target {self.name!r}: tags: {', '.join(reserved)}: aws: and certorbit: are reserved")
         for setting, values in (("regions", self.regions), ("services", self.services)):

@@ -46,6 +46,29 @@ class EnvoyListenerTable(ListenerTable):
         description="Names in `tls_certificate_sds_secret_configs`, in its order: the default certificate's, then one"
         " for each further certificate (chosen by SNI) that the listener can take",
     )
+    clients_secret: SecretName | Literal[""] = Field(
+        "",
+        description="Name in `validation_context_sds_secret_config`: what the listener checks client certificates by;"
+        " empty: Certorbit doesn't let it check any",
+    )
+    require_client_certificate: bool = Field(
+        False,
+        description="What `require_client_certificate` is in Envoy's configuration of the listener: true for mode `on`,"
+        " false for `optional` and `off`",
+    )
+
+    @property
+    def all_secrets(self) -> tuple[str, ...]:
+        return (*self.secrets, self.clients_secret) if self.clients_secret else self.secrets
+
+    @model_validator(mode="after")
+    def _check_clients(self) -> "EnvoyListenerTable":
+        if self.require_client_certificate and not self.clients_secret:
+            raise ValueError(
+                f"listener {self.name!r}: require_client_certificate is about the listener of a clients_secret;"
+                " give its name, or leave both out"
+            )
+        return self
 
 
 class EnvoyTargetSettings(WithListeners):
@@ -80,11 +103,12 @@ class EnvoyTargetSettings(WithListeners):
 
     @model_validator(mode="after")
     def _check_secrets(self) -> "EnvoyTargetSettings":
-        names = [secret for listener in self.listeners for secret in listener.secrets]
+        names = [secret for listener in self.listeners for secret in listener.all_secrets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"target {self.name!r}: {twice[0]!r} is the secret of two slots; each slot needs a name of its own"
+                f"target {self.name!r}: {twice[0]!r} is the secret of two slots; each slot needs a name of its own,"
+                " and so does each clients_secret"
             )
         return self
 

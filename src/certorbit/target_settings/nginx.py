@@ -24,6 +24,12 @@ class NginxListener(ListenerTable):
         "", description="A PEM file with certificate and key of your own, served where no certificate of ours is"
     )
 
+    verifies_clients: bool = Field(
+        False,
+        description="All `server` blocks of the listener include `<name>-<port>.clients`, so it may be told to check"
+        " client certificates; not needed without sni",
+    )
+
     @property
     def variable(self) -> str:
         """The nginx variable that holds the file for the name that a client asks for."""
@@ -46,6 +52,13 @@ class NginxTargetSettings(FileTargetTable):
         description="File with the master's process id, to see new workers; empty: don't wait for them",
     )
     listeners: tuple[NginxListener, ...] = Field(min_length=1, description="Its listeners, a table each")
+
+    @property
+    def dump_command(self) -> tuple[str, ...]:
+        """The test command, made to show all files that nginx reads; none if it has no `-t`."""
+        if "-t" not in self.test_command:
+            return ()
+        return tuple("-T" if word == "-t" else word for word in self.test_command)
 
     @model_validator(mode="after")
     def _check_forms(self) -> "NginxTargetSettings":

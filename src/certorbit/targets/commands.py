@@ -19,10 +19,11 @@ _MOST_READ: Final = 16 * 1024 * 1024  # bytes of a command's output
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended. status: its exit code. output: stdout and stderr together."""
+    """How a command ended. status: its exit code. output: stdout and stderr together. is_cut: there was more."""
 
     status: int
     output: str
+    is_cut: bool
 
 
 async def run_command(
@@ -68,7 +69,8 @@ async def run_command(
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         output.seek(0)
-        return Outcome(status, output.read(_MOST_READ).decode("utf-8", "replace"))
+        read = output.read(_MOST_READ)
+        return Outcome(status, read.decode("utf-8", "replace"), is_cut=bool(output.read(1)))
 
 
 def find_program(program: str) -> str:

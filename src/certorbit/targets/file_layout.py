@@ -1,11 +1,11 @@
 """What differs between targets that write files: where things stand, and how what is written comes into force."""
 
 import ssl
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import Final, Protocol
 
 from certorbit.model.balancer import Bundle, ListenerKey
 from certorbit.ports.target import Finding
@@ -20,6 +20,23 @@ class Place:
     key: ListenerKey
     folder: str
     room: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """Files that a change brings along, beside the index; their names are nobody else's.
+
+    are_there, write: block. matter: whether the other side serves by them, with the holdings after the change.
+    confirm: raises TargetRefused if what is written now, or was there already, must not be in force after all.
+    """
+
+    are_there: Callable[[Holdings], bool]
+    write: Callable[[], None]
+    matter: Callable[[Holdings], bool]
+    confirm: Callable[[], Awaitable[None]] | None = None
+
+
+NOTHING: Final = Material(are_there=lambda _: True, write=lambda: None, matter=lambda _: False)
 
 
 class Layout(Protocol):
@@ -51,8 +68,8 @@ class Layout(Protocol):
 
     def forget_previous(self, place: Place) -> None: ...
 
-    def parse(self, text: str) -> Holdings:
-        """Raises ValueError: it isn't what we write."""
+    def parse(self, place: Place, text: str) -> Holdings:
+        """Return what an index says; "" is none. Raises ValueError: it isn't what we write."""
         ...
 
     def render(self, place: Place, holdings: Holdings) -> str:
@@ -79,8 +96,15 @@ class Layout(Protocol):
         """Make everything as the holdings say, the index last; an empty `text` removes the index."""
         ...
 
-    def sweep(self, place: Place, keep: Mapping[str, Container[str] | None]) -> None:
-        """Delete all copies but these, and of a copy all versions but these fingerprints (None: all stay)."""
+    def is_laid_out(self, place: Place, holdings: Holdings) -> bool:
+        """Return whether all is there that the other side's configuration may include; the index is."""
+        ...
+
+    def sweep(self, place: Place, holdings: Holdings, keep: Mapping[str, Container[str] | None]) -> None:
+        """Delete what the holdings don't need.
+
+        That is all copies but those to keep, and of a copy all versions but these fingerprints (None: all stay).
+        """
         ...
 
     def fingerprint_of(self, place: Place, path: str, leaf: Leaf) -> str:
@@ -102,6 +126,15 @@ class Activation(Protocol):
     async def load(self, place: Place) -> None:
         """Bring it into force. Raises DeployFailed; it may be in force or not then."""
         ...
+
+
+def copy_material(layout: Layout, place: Place, path: str, bundle: Bundle) -> Material:
+    """Return the files of a copy's new version."""
+    return Material(
+        are_there=lambda _: layout.has_copy(place, path, bundle),
+        write=lambda: layout.write_copy(place, path, bundle),
+        matter=lambda after: path in after.attached,
+    )
 
 
 def sweep_copies(store: Folder, keep: Mapping[str, Container[str] | None]) -> None:

@@ -19,7 +19,7 @@ from certorbit.model.balancer import Bundle, Copy, Endpoint, Listener, ListenerK
 from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings.files import FileTargetTable
 from certorbit.target_settings.table import ListenerTable, split_address
-from certorbit.targets.file_layout import Activation, Layout, Place
+from certorbit.targets.file_layout import NOTHING, Activation, Layout, Material, Place, copy_material
 from certorbit.targets.files import file_trouble, in_thread, locked, open_folder
 from certorbit.targets.holdings import Holdings, Leaf, is_path, usable_names
 
@@ -92,7 +92,8 @@ class FileTarget:
                 subject=self.name,
             )
         leaf = Leaf(bundle.facts.fingerprint, usable_names(bundle.facts.san), bundle.version)
-        await self._change(place, lambda held: held.install(path, leaf), path=path, bundle=bundle)
+        material = copy_material(self._layout, place, path, bundle)
+        await self._change(place, lambda held: held.install(path, leaf), path=path, material=material)
         log.info("target.installed", target=self.name, entry=bundle.entry_id, version=bundle.version, scope=scope)
         handle = self._layout.handle_of(place, path)
         return Copy(handle=handle, link=handle)
@@ -171,17 +172,21 @@ class FileTarget:
         return found
 
     def _try_writing(self) -> None:
-        """Write and delete a file, and write the indexes that aren't there yet, so that they can be included."""
+        """Write and delete a file, and write what isn't there yet and has to be, so that it can be included."""
         with open_folder(self._layout.root, rights=self._layout.rights) as folder:
             folder.write("write-test", b"")
             folder.remove("write-test")
         for place in self._places.values():
-            if not self._layout.read_index(place) and self._layout.read_previous(place) is None:
-                self._layout.arrange(place, Holdings(), self._layout.render(place, Holdings()))
+            if self._layout.read_previous(place) is not None:
+                continue  # the next change repairs it
+            text = self._layout.read_index(place)
+            held = self._parse(place, text)
+            if not text or not self._layout.is_laid_out(place, held):
+                self._layout.arrange(place, held, text or self._layout.render(place, held))
 
     def _parse(self, place: Place, text: str) -> Holdings:
         try:
-            return self._layout.parse(text) if text else Holdings()
+            return self._layout.parse(place, text)
         except ValueError as error:
             raise TargetRefused(
                 f"The file in {self._layout.root} that says what {place.key} holds was changed by somebody else:"
@@ -189,51 +194,51 @@ class FileTarget:
                 subject=str(place.key),
             ) from error
 
-    async def _change(self, place: Place, edit: Edit, *, path: str = "", bundle: Bundle | None = None) -> None:
+    async def _change(self, place: Place, edit: Edit, *, path: str = "", material: Material = NOTHING) -> None:
         """Change what a listener and its store hold, all or nothing.
 
-        path: the copy that is written (`bundle`) or removed.
+        path: the copy that is written or removed.
         """
         async with self._hold():
-            text, noted = await self._in_thread(
-                lambda: (self._layout.read_index(place), self._layout.read_previous(place))
-            )
+            text = await self._in_thread(lambda: self._layout.read_index(place))
+            noted = await self._in_thread(lambda: self._layout.read_previous(place))
             before_text = text if noted is None else noted
             before = self._parse(place, before_text)
             after = edit(before)
             wanted = self._layout.render(place, after)
-            rewrites = bundle is not None and not await self._in_thread(
-                lambda: self._layout.has_copy(place, path, bundle)
-            )
-            if noted is None and wanted == text and not rewrites:
+            brings = not await self._in_thread(lambda: material.are_there(after))
+            if noted is None and wanted == text and not brings:
+                if material.confirm:
+                    await material.confirm()
                 await self._sweep(place, path, before, after)
                 return
             comes_into_force = (
                 noted is not None
                 or self._layout.served_part(wanted) != self._layout.served_part(text)
-                or (rewrites and path in after.attached)
+                or after.clients != before.clients
+                or (brings and material.matter(after))
             )
-            await self._in_thread(
-                partial(self._write, place, after, wanted, before_text if comes_into_force else None, path, bundle)
-            )
+            note = before_text if comes_into_force else None
+            await self._in_thread(partial(self._write, place, after, wanted, note, material if brings else NOTHING))
             if comes_into_force:
-                await self._activate(place, path, before, before_text, is_noted=noted is not None)
+                await self._activate(place, path, before, before_text, material, is_noted=noted is not None)
             await self._sweep(place, path, before, after)
 
-    def _write(
-        self, place: Place, after: Holdings, wanted: str, noted: str | None, path: str, bundle: Bundle | None
-    ) -> None:
-        if bundle is not None:
-            self._layout.write_copy(place, path, bundle)
+    def _write(self, place: Place, after: Holdings, wanted: str, noted: str | None, material: Material) -> None:
+        material.write()
         if noted is not None:
             self._layout.note_previous(place, noted)
         self._layout.arrange(place, after, wanted)
 
-    async def _activate(self, place: Place, path: str, before: Holdings, before_text: str, *, is_noted: bool) -> None:
+    async def _activate(
+        self, place: Place, path: str, before: Holdings, before_text: str, material: Material, *, is_noted: bool
+    ) -> None:
         """Bring what is written into force, or put back what was there and raise why."""
         loads = is_noted
         try:
             await self._activation.test(place)
+            if material.confirm:
+                await material.confirm()
             loads = True
             await self._activation.load(place)
         except DeployFailed as error:
@@ -244,9 +249,8 @@ class FileTarget:
                 await self._in_thread(lambda: self._layout.forget_previous(place))
                 await self._sweep(place, path, before, before)
             if trouble and isinstance(error, TargetRefused):
-                same = (
-                    "in the same way, so it is not this change" if trouble == error.message else f"as well: {trouble}"
-                )
+                is_same = trouble == error.message
+                same = "in the same way, so it is not this change" if is_same else f"as well: {trouble}"
                 raise TargetRefused(
                     f"{error.message} The previous files are back, and with them it fails {same}.",
                     subject=str(place.key),
@@ -274,7 +278,7 @@ class FileTarget:
         keep: dict[str, set[str] | None] = dict.fromkeys(after.copies)
         if path in after.copies:
             keep[path] = {held.copies[path].fingerprint for held in (before, after) if path in held.copies}
-        await self._in_thread(lambda: self._layout.sweep(place, keep))
+        await self._in_thread(lambda: self._layout.sweep(place, after, keep))
 
     @asynccontextmanager
     async def _hold(self) -> AsyncIterator[None]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from certorbit.errors import TargetFull, TargetGone, TargetRefused
+from certorbit.model.client_policy import ClientPolicy
+from certorbit.model.site import ClientCertificateMode
 
 # A DNS name as SNI and nginx's configuration can have it; uploads may name anything.
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
@@ -24,16 +26,30 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCheck:
+    """How a listener checks its clients. digest: the policy's. has_lists: whether revocation lists belong to it."""
+
+    mode: ClientCertificateMode
+    digest: str
+    has_lists: bool
+
+    @classmethod
+    def of(cls, policy: ClientPolicy) -> "ClientCheck":
+        return cls(policy.mode, policy.digest, bool(policy.crl_pem))
+
+
+@dataclass(frozen=True, slots=True)
 class Holdings:
     """A listener with its store. Paths are `<configuration>/<entry>`.
 
     attached: all that the listener serves, the default one too; what was attached later wins where both have a name.
-    default: "" for none.
+    default: "" for none. clients: None where it asks clients for no certificate.
     """
 
     copies: Mapping[str, Leaf] = field(default_factory=dict)
     attached: tuple[str, ...] = ()
     default: str = ""
+    clients: ClientCheck | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -81,6 +97,9 @@ class Holdings:
             raise TargetRefused(f"{path} is still served by {listener}. Detach it first.", subject=listener)
         return replace(self, copies={other: leaf for other, leaf in self.copies.items() if other != path})
 
+    def check_clients(self, check: ClientCheck | None) -> "Holdings":
+        return replace(self, clients=check)
+
     def owner_of_names(self) -> dict[str, str]:
         """Return which attached copy serves each name."""
         return {name: path for path in self.attached for name in self.copies[path].names}
@@ -102,7 +121,7 @@ def is_path(text: str) -> bool:
 
 def write_holdings(holdings: Holdings) -> dict[str, Any]:
     """Return them as JSON has them; `read_holdings` reads that."""
-    return {
+    written = {
         "default": holdings.default,
         "attached": list(holdings.attached),
         "copies": {
@@ -110,6 +129,9 @@ def write_holdings(holdings: Holdings) -> dict[str, Any]:
             for path, leaf in sorted(holdings.copies.items())
         },
     }
+    if (check := holdings.clients) is not None:
+        written["clients"] = {"mode": check.mode.value, "digest": check.digest, "lists": check.has_lists}
+    return written
 
 
 def read_holdings(text: str) -> Holdings:
@@ -131,11 +153,21 @@ def read_holdings(text: str) -> Holdings:
         }
         attached = tuple(_checked(path, _PATH) for path in read["attached"])
         default = read["default"]
+        clients = _read_check(read.get("clients"))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is not what Certorbit writes") from error
     if not set(attached) <= set(copies) or default not in {"", *attached} or len(set(attached)) < len(attached):
         raise ValueError("it contradicts itself")
-    return Holdings(copies=copies, attached=attached, default=default)
+    return Holdings(copies=copies, attached=attached, default=default, clients=clients)
+
+
+def _read_check(read: Any) -> ClientCheck | None:
+    if read is None:
+        return None
+    mode = ClientCertificateMode(read["mode"])
+    if mode is ClientCertificateMode.OFF or not isinstance(read["lists"], bool):
+        raise ValueError("it is not what Certorbit writes")
+    return ClientCheck(mode, _checked(read["digest"], _FINGERPRINT), read["lists"])
 
 
 def _checked(text: Any, pattern: re.Pattern[str]) -> str:

@@ -76,6 +76,11 @@ async def test_only_the_page_about_the_certificate_keeps_somebody_out(more: str)
         assert (await try_at(endpoint)).gets_in
 
 
+async def test_who_asks_for_another_host_than_he_shook_hands_for_is_not_in() -> None:
+    async with nginx(more="return 421;") as endpoint:
+        assert not (await try_at(endpoint)).gets_in
+
+
 async def test_a_connection_that_ends_without_an_answer_lets_nobody_in() -> None:
     async with nginx(more="return 444;") as endpoint:
         assert not (await try_at(endpoint)).gets_in

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from certorbit.clock import Chance, Clock
-from certorbit.errors import Outside
+from certorbit.errors import Outside, TargetRefused
 from certorbit.model.balancer import Bundle, Copy, Listener, ListenerKey
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.ports.target import Finding, Grade, QuotaLedger
 from certorbit.target_settings.aws import AWSTargetSettings
 from certorbit.targets.aws.acm import CertificateStore
 from certorbit.targets.aws.classic import ClassicListeners
+from certorbit.targets.aws.client_checks import ClientChecks
 from certorbit.targets.aws.cloudfront import Distributions
 from certorbit.targets.aws.elbv2 import ELBv2Listeners
 from certorbit.targets.aws.import_rules import CLOUDFRONT_SCOPE
@@ -25,8 +27,10 @@ class AWSTarget:
         self._settings = settings
         self._connection = Connection(settings, clock=clock, chance=chance)
         self._store = CertificateStore(settings, self._connection, quota=quota, clock=clock, chance=chance)
+        elbv2 = ELBv2Listeners(settings, self._connection, self._store, clock=clock, chance=chance)
+        self._client_checks = ClientChecks(settings, self._connection, elbv2, clock=clock, chance=chance)
         kinds: dict[str, Listeners] = {
-            "elbv2": ELBv2Listeners(settings, self._connection, self._store, clock=clock, chance=chance),
+            "elbv2": elbv2,
             "elb": ClassicListeners(settings, self._connection, clock=clock, chance=chance),
             "cloudfront": Distributions(settings, self._connection, clock=clock, chance=chance),
         }
@@ -73,6 +77,18 @@ class AWSTarget:
     async def detach(self, listener: ListenerKey, handle: str) -> None:
         kind = await self._kind_of(listener)
         await kind.detach(await kind.look(listener), handle)
+
+    async def verify_listener_clients(self, listener: ListenerKey, policy: ClientPolicy | None) -> None:
+        kind = await self._kind_of(listener)
+        if _find_service(listener) == "elbv2":
+            await self._client_checks.set(listener, policy)
+        elif policy is not None:
+            held = await kind.look(listener)
+            raise TargetRefused(
+                f"{listener}: a {held.kind} listener can't check client certificates; use an Application Load Balancer,"
+                " or client_certificate_mode off.",
+                subject=str(listener),
+            )
 
     async def remove(self, handle: str) -> None:
         await self._store.remove(handle)

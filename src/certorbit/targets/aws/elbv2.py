@@ -63,6 +63,18 @@ class ELBv2Listeners:
         return found
 
     async def look(self, key: ListenerKey) -> Listener:
+        item = await self.describe(key)
+        try:
+            arns = {"LoadBalancerArns": [item["LoadBalancerArn"]]}
+            balancers = await self._connection.list_all(_BALANCERS, key.region, arns, subject=str(key))
+            if not balancers:
+                raise gone(key)
+            return await self._read(key.region, balancers[0], item)
+        except TargetGone as error:
+            raise gone(key) from error
+
+    async def describe(self, key: ListenerKey) -> Mapping[str, Any]:
+        """Return the listener as DescribeListeners shows it. Raises TargetGone."""
         match = _LISTENER_ARN.match(key.listener)
         if match is None or (match[1], match[2]) != (key.region, key.load_balancer):
             raise gone(key)
@@ -70,16 +82,12 @@ class ELBv2Listeners:
             items = await self._connection.list_all(
                 _LISTENERS, key.region, {"ListenerArns": [key.listener]}, subject=str(key)
             )
-            items = [item for item in items if _has_tls(item) and item["Port"] == key.port]
-            if not items:
-                raise gone(key)
-            arns = {"LoadBalancerArns": [items[0]["LoadBalancerArn"]]}
-            balancers = await self._connection.list_all(_BALANCERS, key.region, arns, subject=str(key))
-            if not balancers:
-                raise gone(key)
-            return await self._read(key.region, balancers[0], items[0])
         except TargetGone as error:
             raise gone(key) from error
+        for item in items:
+            if _has_tls(item) and item["Port"] == key.port:
+                return item
+        raise gone(key)
 
     async def attach(self, held: Listener, handle: str, *, instead_of: str) -> None:
         if instead_of and instead_of == held.default and handle != instead_of:

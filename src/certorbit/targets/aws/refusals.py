@@ -17,6 +17,7 @@ from certorbit.net.tries import Passing
 
 _IAM_PREFIXES: Final = {
     "acm": "acm",
+    "s3": "s3",
     "elbv2": "elasticloadbalancing",
     "elb": "elasticloadbalancing",
     "cloudfront": "cloudfront",
@@ -64,6 +65,13 @@ _THROTTLE_CODES: Final = frozenset(
         "SlowDown",
     }
 )
+# What isn't there is neither a listener nor a copy, but something that we make or that the settings name.
+_NOT_GONE: Final = {
+    "TrustStoreNotFound": "",
+    "CaCertificatesBundleNotFound": "",
+    "RevocationContentNotFound": "",
+    "NoSuchBucket": "Check trust_store_bucket.",
+}
 # A run of base64 that can't be a part of an ARN or a name: whatever it is, it has no place in a message.
 _LONG_BASE64: Final = re.compile(r"[A-Za-z0-9+/=]{40,}")
 _LONGEST_MESSAGE: Final = 300
@@ -130,11 +138,11 @@ def _translate_answer(error: boto.ClientError, *, target: str, service: str, sub
         return Passing(Throttled(reason, subject=subject))
     if status >= 500:
         return Passing(Unreachable(reason, subject=subject, phase="read"))
-    if "NotFound" in code or code.startswith("NoSuch"):
+    if code not in _NOT_GONE and ("NotFound" in code or code.startswith("NoSuch")):
         return TargetGone(reason, subject=subject)
     if code.startswith("TooMany") or "LimitExceeded" in code or "QuotaExceeded" in code:
         return TargetFull(f"{reason} A quota of the AWS account is reached.", subject=subject)
-    return TargetRefused(reason, subject=subject)
+    return TargetRefused(f"{reason} {_NOT_GONE.get(code, '')}".rstrip(), subject=subject)
 
 
 def _find_phase(error: Exception) -> str:

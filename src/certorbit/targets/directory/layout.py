@@ -60,8 +60,8 @@ class DirectoryLayout:
         with open_folder(self.root, place.folder, rights=self._rights) as folder:
             folder.remove(_PREVIOUS)
 
-    def parse(self, text: str) -> Holdings:
-        return read_holdings(text)
+    def parse(self, place: Place, text: str) -> Holdings:  # noqa: ARG002 - the text says it all
+        return read_holdings(text) if text else Holdings()
 
     def render(self, place: Place, holdings: Holdings) -> str:
         files = self._settings.files.model_dump()
@@ -126,7 +126,10 @@ class DirectoryLayout:
             else:
                 home.remove(_MANIFEST)
 
-    def sweep(self, place: Place, keep: Mapping[str, Container[str] | None]) -> None:
+    def is_laid_out(self, place: Place, holdings: Holdings) -> bool:  # noqa: ARG002 - nothing includes our files
+        return True
+
+    def sweep(self, place: Place, holdings: Holdings, keep: Mapping[str, Container[str] | None]) -> None:  # noqa: ARG002 - they have copies only
         with suppress(FileNotFoundError), open_folder(self.root, place.folder, "copies", rights=self._rights) as store:
             sweep_copies(store, keep)
 

@@ -1,8 +1,8 @@
 """Envoy: certificates for its listeners by our own SDS server, or by files that it watches.
 
 `EnvoyTarget` (target.py) decides what listeners hold and keeps it on a shelf; an outlet brings it to the proxies:
-`SDSServer` (server.py, session.py, messages.py, credentials.py) or `WatchedFiles` (files.py, with `FileShelf` in
-file_shelf.py).
+`SDSServer` (server.py, binding.py, session.py, answers.py, messages.py, credentials.py) or `WatchedFiles` (files.py,
+with `FileShelf` in file_shelf.py). What goes where is in catalog.py for certificates, in clients.py for client checks.
 """
 
 from certorbit.ports.target import Target

@@ -9,18 +9,25 @@ from dataclasses import dataclass
 
 from certorbit.errors import TargetFull, TargetGone, TargetRefused
 from certorbit.model.balancer import Bundle, Copy, ListenerKey
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.material import Material
 from certorbit.ports.target import ShelfItem, ShelfState
-from certorbit.targets.envoy.messages import Secret
+from certorbit.targets.envoy.messages import Secret, TLSCertificate
 from certorbit.targets.envoy.session import Catalog
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A listener of the settings. secrets: the default's name first."""
+    """A listener of the settings.
+
+    secrets: the default's name first. clients_secret: of its validation context; "": it has none of ours.
+    demands_certificates: Envoy's own configuration lets no client in without one.
+    """
 
     key: ListenerKey
     secrets: tuple[str, ...]
+    clients_secret: str = ""
+    demands_certificates: bool = False
 
     @property
     def scope(self) -> str:
@@ -45,7 +52,7 @@ class Place:
 
 
 def make_catalog(places: Iterable[Place], state: ShelfState, placeholder: Material) -> Catalog:
-    """Return every secret of the settings.
+    """Return every secret for a certificate that is in the settings.
 
     Envoy opens a listener when it has all of its secrets. So a free slot holds the default's certificate again, which
     changes nothing in what is served, and a default that isn't there yet is the placeholder.
@@ -63,27 +70,29 @@ def make_catalog(places: Iterable[Place], state: ShelfState, placeholder: Materi
 
 def _make_secret(name: str, bundle: Bundle) -> Secret:
     version = f"{bundle.version}-{bundle.facts.fingerprint[:16]}"
-    return Secret(name=name, version=version, chain_pem=bundle.chain_pem, key=bundle.key)
+    return Secret(name=name, version=version, content=TLSCertificate(chain_pem=bundle.chain_pem, key=bundle.key))
 
 
 def _make_filler(name: str, placeholder: Material) -> Secret:
     assert placeholder.key is not None
     version = f"placeholder-{placeholder.facts.fingerprint[:16]}"
-    return Secret(name=name, version=version, chain_pem=placeholder.chain_pem, key=placeholder.key)
+    content = TLSCertificate(chain_pem=placeholder.chain_pem, key=placeholder.key)
+    return Secret(name=name, version=version, content=content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What is to be written on a shelf. handle: the item that it is about."""
+    """What is to be written on a shelf. handle: the item, or the clients_secret, that it is about."""
 
     handle: str
     put: tuple[ShelfItem, ...] = ()
     remove: tuple[str, ...] = ()
     slots: Mapping[str, str] | None = None
+    policies: Mapping[str, ClientPolicy | None] | None = None
 
     @property
     def is_needed(self) -> bool:
-        return bool(self.put or self.remove or self.slots)
+        return bool(self.put or self.remove or self.slots or self.policies)
 
 
 def plan_install(state: ShelfState, place: Place, bundle: Bundle) -> Change:
@@ -162,11 +171,17 @@ def plan_undo(now: ShelfState, done: Change, before: ShelfState) -> Change:
         for secret, handle in (done.slots or {}).items()
         if now.slots.get(secret, "") == handle
     }
+    policies = {
+        scope: before.policies.get(scope)
+        for scope, policy in (done.policies or {}).items()
+        if now.policies.get(scope) == policy
+    }
     return Change(
         handle=done.handle,
         put=tuple(olds[item.name] for item in ours if item.name in olds),
         remove=tuple(item.name for item in ours if item.name not in olds),
         slots=slots,
+        policies=policies,
     )
 
 

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from certorbit.errors import BadMaterial, LostRace, TargetRefused
 from certorbit.model.balancer import Bundle
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.entry import ConfigID, EntryID, EntryUID, VersionID
 from certorbit.model.material import PrivateKeyPEM
+from certorbit.model.site import ClientCertificateMode
 from certorbit.pki.pem import read_certificates
 from certorbit.pki.read import read_facts
 from certorbit.ports.target import ShelfItem, ShelfState
@@ -43,8 +45,9 @@ class FileShelf:
         put: Sequence[ShelfItem] = (),
         remove: Collection[str] = (),
         slots: Mapping[str, str] | None = None,
+        policies: Mapping[str, ClientPolicy | None] | None = None,
     ) -> ShelfState:
-        return await asyncio.to_thread(self._change, at, put, remove, slots or {})
+        return await asyncio.to_thread(self._change, at, put, remove, slots or {}, policies or {})
 
     def _load(self) -> ShelfState:
         with translate_errors(self._target, self._directory):
@@ -63,7 +66,12 @@ class FileShelf:
             ) from error
 
     def _change(
-        self, at: int, put: Sequence[ShelfItem], remove: Collection[str], slots: Mapping[str, str]
+        self,
+        at: int,
+        put: Sequence[ShelfItem],
+        remove: Collection[str],
+        slots: Mapping[str, str],
+        policies: Mapping[str, ClientPolicy | None],
     ) -> ShelfState:
         with translate_errors(self._target, self._directory):
             self._file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -74,7 +82,13 @@ class FileShelf:
                 items = {item.name: item for item in state.items if item.name not in remove}
                 items |= {item.name: item for item in put}
                 used = {slot: item for slot, item in {**state.slots, **slots}.items() if item}
-                after = ShelfState(at + 1, tuple(items[name] for name in sorted(items)), dict(sorted(used.items())))
+                checks = {scope: policy for scope, policy in {**state.policies, **policies}.items() if policy}
+                after = ShelfState(
+                    at + 1,
+                    tuple(items[name] for name in sorted(items)),
+                    dict(sorted(used.items())),
+                    dict(sorted(checks.items())),
+                )
                 replace_file(self._file, _write(after), by_way_of=self._file.parent)
         return after
 
@@ -103,13 +117,29 @@ def _write(state: ShelfState) -> str:
         }
         for item in state.items
     ]
-    return json.dumps({"revision": state.revision, "slots": dict(state.slots), "items": items}, indent=1)
+    policies = {
+        scope: {"mode": policy.mode.value, "bundle": policy.bundle, "ca": policy.ca_pem, "crl": policy.crl_pem}
+        for scope, policy in state.policies.items()
+    }
+    written = {"revision": state.revision, "slots": dict(state.slots), "policies": policies, "items": items}
+    return json.dumps(written, indent=1)
 
 
 def _parse(written: Any) -> ShelfState:
     items = tuple(ShelfItem(name=str(item["name"]), bundle=_parse_bundle(item)) for item in written["items"])
     slots = {str(slot): str(name) for slot, name in written["slots"].items()}
-    return ShelfState(int(written["revision"]), items, slots)
+    # What was written by a version of ours that had no policies yet has none.
+    policies = {str(scope): _parse_policy(policy) for scope, policy in written.get("policies", {}).items()}
+    return ShelfState(int(written["revision"]), items, slots, policies)
+
+
+def _parse_policy(written: Mapping[str, Any]) -> ClientPolicy:
+    return ClientPolicy(
+        mode=ClientCertificateMode(written["mode"]),
+        bundle=EntryID(str(written["bundle"])),
+        ca_pem=str(written["ca"]),
+        crl_pem=str(written["crl"]),
+    )
 
 
 def _parse_bundle(item: Mapping[str, Any]) -> Bundle:

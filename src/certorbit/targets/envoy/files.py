@@ -7,10 +7,10 @@ Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/security/secre
 import asyncio
 import grp
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from stat import S_IMODE
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -23,7 +23,7 @@ from certorbit.pki.selfsigned import make_placeholder
 from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings import EnvoyTargetSettings
 from certorbit.targets.envoy.file_shelf import STATE_DIRECTORY
-from certorbit.targets.envoy.messages import SECRET_TYPE, Secret
+from certorbit.targets.envoy.messages import SECRET_TYPE, Secret, TLSCertificate, ValidationContext
 from certorbit.targets.envoy.private_files import replace_file, translate_errors
 from certorbit.targets.envoy.session import Catalog
 
@@ -60,6 +60,12 @@ class WatchedFiles:
 
     async def confirm(self, secrets: Sequence[Secret]) -> str:  # noqa: ARG002 - nobody to ask
         return ""
+
+    async def confirm_check(self, secret: Secret, *, beside: Collection[str]) -> str:  # noqa: ARG002 - nobody to ask
+        return ""
+
+    def find_unchecking(self, name: str, *, beside: Collection[str]) -> Sequence[str]:  # noqa: ARG002 - none is known
+        return ()
 
     async def find_stale(self, catalog: Catalog) -> Collection[str]:
         return await asyncio.to_thread(self._find_stale, catalog)
@@ -141,15 +147,26 @@ def _read(path: Path) -> str:
 
 def _write(secret: Secret) -> str:
     """Return the secret as Envoy reads it from a file: a DiscoveryResponse in JSON."""
-    resource = {
-        "@type": SECRET_TYPE,
-        "name": secret.name,
-        "tls_certificate": {
-            "certificate_chain": {"inline_string": secret.chain_pem},
-            "private_key": {"inline_string": secret.key.reveal()},
-        },
-    }
+    resource = {"@type": SECRET_TYPE, "name": secret.name, **_write_content(secret.content)}
     return json.dumps({"version_info": secret.version, "resources": [resource]}, indent=1)
+
+
+def _write_content(content: TLSCertificate | ValidationContext) -> Mapping[str, Any]:
+    if isinstance(content, TLSCertificate):
+        return {
+            "tls_certificate": {
+                "certificate_chain": {"inline_string": content.chain_pem},
+                "private_key": {"inline_string": content.key.reveal()},
+            }
+        }
+    context: dict[str, Any] = {}
+    if content.ca_pem:
+        context["trusted_ca"] = {"inline_string": content.ca_pem}
+    if content.crl_pem:
+        context["crl"] = {"inline_string": content.crl_pem}
+    if content.leaf_hashes:
+        context["verify_certificate_hash"] = list(content.leaf_hashes)
+    return {"validation_context": context}
 
 
 def _write_placeholder(placeholder: Material) -> str:

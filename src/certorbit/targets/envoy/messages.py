@@ -57,8 +57,17 @@ MESSAGES: Final[Mapping[str, tuple[tuple[str, int, str], ...]]] = {
         ("removed_resources", 6, "[string]"),
     ),
     "Resource": (("version", 1, "string"), ("resource", 2, "Any"), ("name", 3, "string")),
-    "Secret": (("name", 1, "string"), ("tls_certificate", 2, "TlsCertificate")),
+    "Secret": (
+        ("name", 1, "string"),
+        ("tls_certificate", 2, "TlsCertificate"),
+        ("validation_context", 4, "CertificateValidationContext"),
+    ),
     "TlsCertificate": (("certificate_chain", 1, "DataSource"), ("private_key", 2, "DataSource")),
+    "CertificateValidationContext": (
+        ("trusted_ca", 1, "DataSource"),
+        ("verify_certificate_hash", 2, "[string]"),
+        ("crl", 7, "DataSource"),
+    ),
     "DataSource": (("inline_bytes", 2, "bytes"),),
 }
 _SCALARS: Final = {
@@ -69,13 +78,32 @@ _SCALARS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TLSCertificate:
+    """What a listener shows."""
+
+    chain_pem: str
+    key: PrivateKeyPEM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationContext:
+    """What a listener checks clients' certificates by. All of it empty: it asks nobody for one.
+
+    leaf_hashes: SHA-256 of the only certificates that are good, lower-case hex; none: all that the CAs vouch for.
+    """
+
+    ca_pem: str = ""
+    crl_pem: str = ""
+    leaf_hashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """A secret as proxies get it. version: another text whenever the chain or the key is another one."""
+    """A secret as proxies get it. version: another text whenever the content is another one."""
 
     name: str
     version: str
-    chain_pem: str
-    key: PrivateKeyPEM
+    content: TLSCertificate | ValidationContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +217,28 @@ def write_delta_push(push: Push) -> bytes:
 
 
 def _pack(secret: Secret) -> Any:
-    source = _CLASSES["DataSource"]
-    message = _CLASSES["Secret"](
-        name=secret.name,
-        tls_certificate=_CLASSES["TlsCertificate"](
-            certificate_chain=source(inline_bytes=secret.chain_pem.encode()),
-            private_key=source(inline_bytes=secret.key.reveal().encode()),
-        ),
-    )
+    content = secret.content
+    if isinstance(content, TLSCertificate):
+        message = _CLASSES["Secret"](name=secret.name, tls_certificate=_make_certificate(content))
+    else:
+        message = _CLASSES["Secret"](name=secret.name, validation_context=_make_validation_context(content))
     return _CLASSES["Any"](type_url=SECRET_TYPE, value=message.SerializeToString())
+
+
+def _make_certificate(content: TLSCertificate) -> Any:
+    return _CLASSES["TlsCertificate"](
+        certificate_chain=_make_source(content.chain_pem), private_key=_make_source(content.key.reveal())
+    )
+
+
+def _make_validation_context(content: ValidationContext) -> Any:
+    message = _CLASSES["CertificateValidationContext"](verify_certificate_hash=content.leaf_hashes)
+    if content.ca_pem:
+        message.trusted_ca.CopyFrom(_make_source(content.ca_pem))
+    if content.crl_pem:
+        message.crl.CopyFrom(_make_source(content.crl_pem))
+    return message
+
+
+def _make_source(text: str) -> Any:
+    return _CLASSES["DataSource"](inline_bytes=text.encode())

@@ -31,6 +31,19 @@ class Outlet(Protocol):
         """
         ...
 
+    async def confirm_check(self, secret: Secret, *, beside: Collection[str]) -> str:
+        """Wait like `confirm`, more strictly, for what a listener checks clients by. beside: its other secrets.
+
+        Raises:
+            TargetRefused: a proxy serves the listener and doesn't ask for the secret.
+            Unreachable: a proxy was silent: it may let in whom it shouldn't.
+        """
+        ...
+
+    def find_unchecking(self, name: str, *, beside: Collection[str]) -> Sequence[str]:
+        """Return the connected proxies that ask for one of the secrets `beside` and not for the one of this name."""
+        ...
+
     async def find_stale(self, catalog: Catalog) -> Collection[str]:
         """Return the names whose secret isn't what the catalog says, where that can be seen from outside."""
         ...

@@ -4,10 +4,8 @@ What it serves is a catalog that `show` replaces; it knows nothing of slots and 
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -15,12 +13,14 @@ import grpc.aio
 import structlog
 
 from certorbit.clock import Clock
-from certorbit.errors import BadInput, TargetRefused
+from certorbit.errors import TargetRefused, Unreachable
 from certorbit.model.material import Material
 from certorbit.pki.selfsigned import make_placeholder
 from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings import EnvoyTargetSettings
 from certorbit.target_settings.envoy import UNIX
+from certorbit.targets.envoy.answers import Tally, find_askers, find_unchecking, tally
+from certorbit.targets.envoy.binding import bind
 from certorbit.targets.envoy.credentials import make_credentials
 from certorbit.targets.envoy.messages import (
     Ask,
@@ -31,7 +31,7 @@ from certorbit.targets.envoy.messages import (
     write_delta_push,
     write_push,
 )
-from certorbit.targets.envoy.session import Answer, Catalog, Session, digest
+from certorbit.targets.envoy.session import Catalog, Session, digest
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class SDSServer:
         credentials = make_credentials(self._settings) if self._settings.has_tls else None
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers((self._make_handlers(),))
-        self.address = _bind(server, self._settings, credentials)
+        self.address = bind(server, self._settings, credentials)
         await server.start()
         self._server = server
         log.info("envoy.listening", target=self._settings.name, address=self.address, tls=credentials is not None)
@@ -87,20 +87,43 @@ class SDSServer:
         seconds = self._settings.acknowledge_seconds
         if not secrets or not seconds or self._server is None:
             return ""
-        if not self._askers(secrets):
+        if not find_askers(self._sessions, secrets):
             log.warning("envoy.no_proxy", target=self._settings.name, secrets=[secret.name for secret in secrets])
             return ""
-        try:
-            async with asyncio.timeout(seconds), self._answered:
-                while True:
-                    refusal, pending = self._tally(secrets)
-                    if refusal or not pending:
-                        return refusal
-                    await self._answered.wait()
-        except TimeoutError:
-            _, pending = self._tally(secrets)
-            log.warning("envoy.silent", target=self._settings.name, proxies=sorted(str(one) for one in pending))
+        told = await self._hear_answers(secrets, is_enough=lambda told: not told.pending)
+        if told.pending:
+            log.warning("envoy.silent", target=self._settings.name, proxies=told.pending)
+        return told.refusal
+
+    async def confirm_check(self, secret: Secret, *, beside: Collection[str]) -> str:
+        if not self._settings.acknowledge_seconds or self._server is None:
             return ""
+        if not find_askers(self._sessions, [secret]):
+            log.warning("envoy.no_proxy", target=self._settings.name, secrets=[secret.name])
+        # A proxy that connects at this moment asks for one secret after the other.
+        told = await self._hear_answers(
+            [secret], is_enough=lambda told: not told.pending and not self.find_unchecking(secret.name, beside=beside)
+        )
+        if told.refusal:
+            return told.refusal
+        if unchecking := self.find_unchecking(secret.name, beside=beside):
+            raise TargetRefused(
+                f"{self._settings.name}: {unchecking[0]} serves the listener and doesn't ask for {secret.name!r}, so it"
+                " would check nobody; complete its validation_context_sds_secret_config (docs/targets/envoy.md, Client"
+                " certificates).",
+                subject=self._settings.name,
+            )
+        if told.pending:
+            raise Unreachable(
+                f"{self._settings.name}: {told.pending[0]} has not taken {secret.name!r} within"
+                f" {self._settings.acknowledge_seconds:g} seconds; until it has, it may let in others.",
+                subject=self._settings.name,
+                phase="read",
+            )
+        return ""
+
+    def find_unchecking(self, name: str, *, beside: Collection[str]) -> Sequence[str]:
+        return find_unchecking(self._sessions, name, beside=beside)
 
     async def find_stale(self, catalog: Catalog) -> Collection[str]:  # noqa: ARG002 - it can't be seen from here
         return ()
@@ -131,24 +154,13 @@ class SDSServer:
             ]
         return found
 
-    def _askers(self, secrets: Sequence[Secret]) -> list[Session]:
-        names = {secret.name for secret in secrets}
-        return [session for session in self._sessions if not names.isdisjoint(session.names)]
-
-    def _tally(self, secrets: Sequence[Secret]) -> tuple[str, list[Session]]:
-        """Return the first refusal ("" if none) and the sessions that have said nothing yet."""
-        pending = []
-        for session in self._askers(secrets):
-            for secret in secrets:
-                if secret.name not in session.names:
-                    continue
-                answer, said = session.answer_to(secret)
-                if answer is Answer.REFUSED:
-                    return f"{session}: {said}", []
-                if answer is Answer.PENDING:
-                    pending.append(session)
-                    break
-        return "", pending
+    async def _hear_answers(self, secrets: Sequence[Secret], *, is_enough: Callable[[Tally], bool]) -> Tally:
+        """Return what proxies said, as soon as one refused or it is enough, else when the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.acknowledge_seconds), self._answered:
+                while not ((told := tally(self._sessions, secrets)).refusal or is_enough(told)):
+                    await self._answered.wait()
+        return tally(self._sessions, secrets)
 
     async def _check_reach(self) -> Finding:
         """Look at the server from outside: this process (the command line) isn't the one that serves."""
@@ -237,53 +249,3 @@ class SDSServer:
     async def _tell_waiters(self) -> None:
         async with self._answered:
             self._answered.notify_all()
-
-
-def _bind(server: Any, settings: EnvoyTargetSettings, credentials: Any) -> str:
-    """Open the port or socket and return its address.
-
-    Raises:
-        BadInput: it is taken, not ours, or a socket in a directory that everybody can enter.
-    """
-    listen = settings.listen
-    if listen.startswith(UNIX):
-        _check_socket(settings, Path(listen.removeprefix(UNIX)))
-    try:
-        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise _taken(settings) from error
-    if listen.startswith(UNIX):
-        Path(listen.removeprefix(UNIX)).chmod(0o660)  # for Envoy's group; the directory keeps everybody else out
-        return listen
-    return f"{listen.rpartition(':')[0]}:{port}"
-
-
-def _taken(settings: EnvoyTargetSettings) -> BadInput:
-    return BadInput(
-        f"targets: {settings.name!r}: the SDS server can't listen at {settings.listen}; is the address this machine's,"
-        " and does another process have it? Give `listen` another one.",
-        subject="targets",
-    )
-
-
-def _check_socket(settings: EnvoyTargetSettings, path: Path) -> None:
-    directory = path.parent
-    try:
-        is_open = directory.stat().st_mode & 0o001
-    except OSError as error:
-        raise BadInput(
-            f"targets: {settings.name!r}: the directory of the socket, {directory}, can't be used ({error.strerror}).",
-            subject="targets",
-        ) from error
-    if is_open:
-        # Whoever can connect gets private keys, and the socket's own mode is set only after it is open.
-        raise BadInput(
-            f"targets: {settings.name!r}: everybody can enter {directory}, and whoever reaches the socket there gets"
-            " private keys; give it mode 0750 and Envoy's group.",
-            subject="targets",
-        )
-    with socket.socket(socket.AF_UNIX) as other, suppress(OSError):
-        # gRPC takes a socket's place without a question; what a dead process left behind is nobody's.
-        other.setblocking(False)
-        other.connect(str(path))
-        raise _taken(settings)

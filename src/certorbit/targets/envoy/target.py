@@ -9,6 +9,7 @@ import structlog
 from certorbit.clock import Chance, Clock
 from certorbit.errors import CertorbitError, LostRace, TargetGone, TargetRefused
 from certorbit.model.balancer import Bundle, Copy, Endpoint, Listener, ListenerKey
+from certorbit.model.client_policy import ClientPolicy
 from certorbit.ports.target import Finding, Grade, Shelf, ShelfState
 from certorbit.target_settings import EnvoyTargetSettings
 from certorbit.target_settings.table import split_address
@@ -24,6 +25,7 @@ from certorbit.targets.envoy.catalog import (
     plan_remove,
     plan_undo,
 )
+from certorbit.targets.envoy.clients import find_misfits, find_unchecked, make_checks, plan_policy
 from certorbit.targets.envoy.outlet import Outlet
 from certorbit.targets.envoy.session import Catalog
 
@@ -60,7 +62,13 @@ class EnvoyTarget:
         self._clock = clock
         self._chance = chance
         self._places = tuple(
-            Place(self._key(listener.name, listener.port), listener.secrets) for listener in settings.listeners
+            Place(
+                self._key(listener.name, listener.port),
+                listener.secrets,
+                listener.clients_secret,
+                listener.require_client_certificate,
+            )
+            for listener in settings.listeners
         )
         self._writing = asyncio.Lock()
         self._shown = ShelfState(-1, (), {})
@@ -76,6 +84,8 @@ class EnvoyTarget:
     async def start(self) -> None:
         """Open the outlet with what the shelf holds, and follow the shelf from then on."""
         await self._refresh()
+        for place, misfit in find_misfits(self._places, self._shown).items():
+            log.error("envoy.check_misfits", target=self.name, listener=str(place.key), reason=misfit)
         await self._outlet.start()
         if self._watches:
             self._watcher = asyncio.create_task(self._watch(), name=f"envoy-{self.name}-shelf")
@@ -120,34 +130,58 @@ class EnvoyTarget:
         await self._apply(lambda state: plan_remove(state, self._places, handle))
         log.info("target.removed", target=self.name, handle=handle)
 
+    async def verify_listener_clients(self, listener: ListenerKey, policy: ClientPolicy | None) -> None:
+        """Put the policy, or none, into the listener's validation context (`ports.target.VerifiesListenerClients`).
+
+        Raises, beside what the port says:
+            Unreachable: a connected proxy hasn't taken it yet; it stays wanted, and a repeat waits again.
+        """
+        place = self._place(listener)
+        checked = place if policy is not None else None
+        change = await self._apply(lambda state: plan_policy(state, place, policy), checked=checked)
+        if change.policies and checked is not None and self._watcher is not None:
+            # What comes next may be the listener's first certificate: the other nodes' proxies check by then, too.
+            await self._clock.sleep(self._settings.poll_seconds)
+        if change.policies:
+            mode = policy.mode.value if policy is not None else "off"
+            log.info("target.clients_checked", target=self.name, listener=str(listener), mode=mode)
+
     async def list_copies(self) -> Mapping[str, str]:
         state = await self._read()
         return {item.name: item.bundle.facts.fingerprint for item in state.items}
 
     async def check(self) -> Sequence[Finding]:
         try:
-            await self._read()
+            state = await self._read()
         except CertorbitError as error:
             return [Finding("read", Grade.FAILED, f"What is served can't be read: {error.message}")]
-        return [Finding("read", Grade.OK, "What is served can be read."), *await self._outlet.check()]
+        return [
+            Finding("read", Grade.OK, "What is served can be read."),
+            *await self._outlet.check(),
+            *find_unchecked(self._places, state, self._outlet),
+        ]
 
-    async def _apply(self, plan: Plan) -> None:
+    async def _apply(self, plan: Plan, *, checked: Place | None = None) -> Change:
         """Write the change, show it to the proxies, and take it back if one of them refuses it.
 
         Without a need for a change (a repeat) it is shown again all the same: the process may have died in between.
+        checked: the listener whose check of clients is to be in force then.
         """
         before, change, after = await self._write(plan)
         catalog, earlier = await self._make_catalog(after), await self._make_catalog(before)
         touched = {name for name, secret in catalog.items() if earlier[name].version != secret.version}
         touched |= find_slots(after, self._places, change.handle)
-        refusal = await self._outlet.confirm([catalog[name] for name in sorted(touched)])
-        if not refusal:
-            return
-        await self._write(lambda state: plan_undo(state, change, before))
-        raise TargetRefused(
-            f"{self.name}: a proxy refused {change.handle!r}; it goes on with what it had. It said: {refusal}",
-            subject=self.name,
-        )
+        try:
+            if checked is not None:
+                refusal = await self._outlet.confirm_check(catalog[checked.clients_secret], beside=checked.secrets)
+            else:
+                refusal = await self._outlet.confirm([catalog[name] for name in sorted(touched)])
+            if refusal:
+                raise _refused(self.name, change.handle, refusal)
+        except TargetRefused:
+            await self._write(lambda state: plan_undo(state, change, before))
+            raise
+        return change
 
     async def _write(self, plan: Plan) -> tuple[ShelfState, Change, ShelfState]:
         """Write what the plan makes of the shelf, again if another node was quicker, and show it.
@@ -163,7 +197,11 @@ class EnvoyTarget:
                 try:
                     if change.is_needed:
                         after = await self._shelf.change(
-                            at=before.revision, put=change.put, remove=change.remove, slots=change.slots
+                            at=before.revision,
+                            put=change.put,
+                            remove=change.remove,
+                            slots=change.slots,
+                            policies=change.policies,
                         )
                 except LostRace:
                     tries += 1
@@ -190,7 +228,9 @@ class EnvoyTarget:
         self._shown = state
 
     async def _make_catalog(self, state: ShelfState) -> Catalog:
-        return make_catalog(self._places, state, await self._outlet.placeholder())
+        # Checks first: in what is written or pushed at once nothing is served before its clients are checked.
+        certificates = make_catalog(self._places, state, await self._outlet.placeholder())
+        return {**make_checks(self._places, state), **certificates}
 
     async def _watch(self) -> None:
         """Follow what other nodes write, until `close`."""
@@ -206,6 +246,8 @@ class EnvoyTarget:
     async def _describe(self, place: Place, state: ShelfState) -> Listener:
         stale = await self._outlet.find_stale(await self._make_catalog(state))
         held = {secret: handle for secret, handle in place.held(state).items() if secret not in stale}
+        if place.clients_secret in stale:
+            held = {}  # Nothing is served as it should be, to the clients that it should be.
         settings = next(
             one for one in self._settings.listeners if (one.name, one.port) == (place.key.listener, place.key.port)
         )
@@ -243,3 +285,9 @@ class EnvoyTarget:
             if place.scope == scope:
                 return place
         raise TargetGone(f"{self.name}: the settings have no listener {scope!r}.", subject=self.name)
+
+
+def _refused(target: str, handle: str, said: str) -> TargetRefused:
+    return TargetRefused(
+        f"{target}: a proxy refused {handle!r}; it goes on with what it had. It said: {said}", subject=target
+    )

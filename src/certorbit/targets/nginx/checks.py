@@ -8,20 +8,26 @@ from pathlib import Path
 from certorbit.errors import DeployFailed
 from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings.nginx import NginxListener, NginxTargetSettings
-from certorbit.targets.commands import run_command
+from certorbit.targets.commands import Outcome, run_command
 from certorbit.targets.files import Rights, in_thread
+from certorbit.targets.nginx.clients import Parts, find_gaps
+from certorbit.targets.nginx.configuration import read_dump
 from certorbit.targets.nginx.reload import find_workers
 from certorbit.targets.words import show_words
 
 
 async def check_nginx(
-    settings: NginxTargetSettings, *, includes: Mapping[str, NginxListener], rights: Rights
+    settings: NginxTargetSettings,
+    *,
+    includes: Mapping[str, NginxListener],
+    checked: Mapping[str, Parts],
+    rights: Rights,
 ) -> Sequence[Finding]:
     """Return whether nginx accepts its configuration, includes our files, can be watched, and can read our files.
 
-    includes: the include file's path of each listener.
+    includes: the include file's path of each listener. checked: those that check clients, or may be told to, by key.
     """
-    findings = [await _check_configuration(settings, includes)]
+    findings = list(await _check_configuration(settings, includes, checked))
     workers = await in_thread(lambda: find_workers(settings.pid_file))
     if workers:
         findings.append(Finding("reach", Grade.OK, f"nginx runs with {len(workers)} serving workers."))
@@ -39,26 +45,51 @@ async def check_nginx(
     return findings
 
 
-async def _check_configuration(settings: NginxTargetSettings, includes: Mapping[str, NginxListener]) -> Finding:
-    dump = ["-T" if word == "-t" else word for word in settings.test_command]  # tests as well, and shows all it read
+async def _check_configuration(
+    settings: NginxTargetSettings, includes: Mapping[str, NginxListener], checked: Mapping[str, Parts]
+) -> Sequence[Finding]:
+    dump = settings.dump_command  # tests as well, and shows all it read
     try:
-        outcome = await run_command(dump, seconds=settings.timeout_seconds, target=settings.name)
-    except DeployFailed as error:
-        return Finding("configuration", Grade.FAILED, error.message)
-    if outcome.status != 0:
-        return Finding("configuration", Grade.FAILED, f"nginx refuses it: {show_words(outcome.output[-2000:])}")
-    if "-T" not in dump:
-        return Finding("configuration", Grade.OK, "The test command accepts nginx's configuration.")
-    missing = [path for path in includes if f"# configuration file {path}:" not in outcome.output]
-    if missing:
-        block = "http" if includes[missing[0]].sni else "server"
-        return Finding(
-            "configuration",
-            Grade.FAILED,
-            f"nginx's configuration doesn't include {', '.join(missing)}. Add `include {missing[0]};` to its {block}"
-            " block.",
+        outcome = await run_command(
+            dump or settings.test_command, seconds=settings.timeout_seconds, target=settings.name
         )
-    return Finding("configuration", Grade.OK, "nginx accepts its configuration, and it includes our files.")
+    except DeployFailed as error:
+        return [Finding("configuration", Grade.FAILED, error.message)]
+    if outcome.status != 0:
+        return [Finding("configuration", Grade.FAILED, f"nginx refuses it: {show_words(outcome.output[-2000:])}")]
+    if not dump:
+        accepted = Finding("configuration", Grade.OK, "The test command accepts nginx's configuration.")
+        unseen = "The test_command has no word -t that could be -T, so no policy for clients is accepted. Set one."
+        return [accepted, *([Finding("clients", Grade.FAILED, unseen)] if checked else [])]
+    missing = [path for path in includes if f"# configuration file {path}:" not in outcome.output]
+    if not missing:
+        included = Finding("configuration", Grade.OK, "nginx accepts its configuration, and it includes our files.")
+        return [included, *_check_clients(outcome, checked)]
+    block = "http" if includes[missing[0]].sni else "server"
+    message = (
+        f"nginx's configuration doesn't include {', '.join(missing)}. Add `include {missing[0]};` to its {block} block."
+    )
+    return [Finding("configuration", Grade.FAILED, message), *_check_clients(outcome, checked)]
+
+
+def _check_clients(outcome: Outcome, checked: Mapping[str, Parts]) -> list[Finding]:
+    """Return for each listener whether all of its `server` blocks check clients, or will when they are told to."""
+    if not checked:
+        return []
+    try:
+        configuration = read_dump(outcome)
+    except ValueError as error:
+        return [Finding("clients", Grade.FAILED, f"nginx's configuration can't be read: {show_words(str(error))}.")]
+    findings = []
+    for listener, parts in checked.items():
+        gaps = find_gaps(configuration, parts)
+        message = (
+            f"{listener} can't check clients: {'; '.join(gaps)}."
+            if gaps
+            else f"All `server` blocks of {listener} include {parts.clients}."
+        )
+        findings.append(Finding("clients", Grade.FAILED if gaps else Grade.OK, message))
+    return findings
 
 
 def _check_reading(directory: str, worker: int, rights: Rights) -> Finding:

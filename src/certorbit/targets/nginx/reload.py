@@ -12,8 +12,9 @@ from typing import Final
 from certorbit.clock import Clock
 from certorbit.errors import TargetRefused
 from certorbit.target_settings.nginx import NginxTargetSettings
-from certorbit.targets.commands import run_command
+from certorbit.targets.commands import Outcome, run_command
 from certorbit.targets.file_layout import Place
+from certorbit.targets.nginx.configuration import Directive, read_dump
 from certorbit.targets.words import show_words
 
 _STAMP: Final = re.compile(r"^\d{4}/\d\d/\d\d [\d:]{8} |(?<=\] )\d+#\d+: ", re.MULTILINE)
@@ -30,6 +31,30 @@ class NginxReload:
     async def test(self, place: Place) -> None:  # noqa: ARG002 - nginx tests all of its configuration
         """Raise TargetRefused with nginx's own words if it would refuse its configuration."""
         await self._run(self._settings.test_command, "nginx refuses its configuration")
+
+    async def read_configuration(self) -> tuple[Directive, ...]:
+        """Return what is on the disk now, as `nginx -T` shows it.
+
+        Raises:
+            TargetRefused: the test command can't be made to show it, nginx refuses it, or it can't be understood.
+        """
+        name = self._settings.name
+        dump = self._settings.dump_command
+        if not dump:
+            raise TargetRefused(
+                f"Target {name}: the test_command has no word -t that could be -T, so it can't be seen whether all"
+                " `server` blocks check clients. Set one that has.",
+                subject=name,
+            )
+        outcome = await self._run(dump, "nginx refuses its configuration")
+        try:
+            return read_dump(outcome)
+        except ValueError as error:
+            raise TargetRefused(
+                f"Target {name}: it can't be seen whether all `server` blocks check clients. What"
+                f" {' '.join(dump)} shows can't be read: {show_words(str(error))}.",
+                subject=name,
+            ) from error
 
     async def load(self, place: Place) -> None:  # noqa: ARG002 - nginx loads all of its configuration
         """Reload, and wait until no worker of before takes connections, where the workers can be seen.
@@ -55,12 +80,13 @@ class NginxReload:
             await self._clock.sleep(_PAUSE)
             waited += _PAUSE
 
-    async def _run(self, command: tuple[str, ...], complaint: str) -> None:
+    async def _run(self, command: tuple[str, ...], complaint: str) -> Outcome:
         name = self._settings.name
         outcome = await run_command(command, seconds=self._settings.timeout_seconds, target=name)
         if outcome.status != 0:
             words = _STAMP.sub("", outcome.output)  # so that the same trouble has the same words
             raise TargetRefused(f"Target {name}: {complaint}: {show_words(words)}.", subject=name)
+        return outcome
 
 
 def find_workers(pid_file: str) -> frozenset[int]:
