@@ -2,7 +2,7 @@
 
 # ruff: noqa: A002 - the arguments have the names of the fields
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from certorbit.errors import RetryRule
@@ -34,6 +34,7 @@ from certorbit.model.entry import (
 from certorbit.model.material import CertificateFacts
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem
 from certorbit.model.order import Account, Challenge, OrderID, OrderIntent
+from certorbit.model.session import Session, SessionID
 from certorbit.model.site import ClientCertificateMode, Site, SiteID
 from certorbit.ports.authority_store import Authority
 
@@ -190,6 +191,25 @@ def make_api_key(id: str = "", *, digest: str = "", created_at: datetime = NOW) 
         role=Role.VIEWER,
         may_export_keys=True,
         created_at=created_at,
+    )
+
+
+def make_session(digest: str = "", *, subject: str = "", created_at: datetime = NOW) -> Session:
+    digest = digest or uuid4().hex
+    return Session(
+        id=SessionID(f"session-{digest}"),
+        digest=digest,
+        state_digest=f"state of {digest}",
+        rules_digest="ef" * 32,
+        subject=subject or f"subject-of-{digest}",
+        name="oidc:ada@example.test",
+        email="ada@example.test",
+        role=Role.OPERATOR,
+        may_export_keys=True,
+        configurations=(ConfigID("prod"), ConfigID("é")),
+        created_at=created_at,
+        expires_at=created_at + timedelta(hours=1),
+        last_seen_at=created_at,
     )
 
 

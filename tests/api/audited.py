@@ -14,12 +14,14 @@ from api.material import make_leaf
 from api.renewing import NATIVE, certificate_path, let_wait, run_renewing_api
 from api.server import API, Answer, serve
 from certorbit.api.app import make_app
+from certorbit.model.session import Session
 from certorbit.ports.target import PlacedTarget
 from certorbit.publish_settings import BucketSettings, PublishSettings
 from certorbit.publishing.publisher import Publisher
 from certorbit.services import publish
 from fakes.fake_target import FakeTarget
 from publishing.scene import write_public
+from records import make_session
 
 DIALECTS = ("/api/v4", "/api/v4.0", "/api/v4.3")
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
@@ -122,6 +124,13 @@ def key_path(api: API) -> str:
     answer = api.call("POST", f"{NATIVE}/api-keys", document={"name": "made", "role": "viewer"})
     assert answer.status == 201, answer.body
     return f"{NATIVE}/api-keys/{answer.json['id']}"
+
+
+def signed_in(api: API) -> Session:
+    """Store a session, as the end of a sign-in does."""
+    made = make_session(digest=api.new_name(), created_at=api.clock.now())
+    write(api, lambda tx: tx.sessions.add(made))
+    return made
 
 
 def older_version(api: API) -> str:
@@ -237,6 +246,12 @@ CASES: dict[str, Case] = {
         "api-key.rotated", lambda api, _: api.call("POST", f"{key_path(api)}/rotate")
     ),
     f"DELETE {NATIVE}/api-keys/{{key_id}}": Case("api-key.revoked", lambda api, _: api.call("DELETE", key_path(api))),
+    f"DELETE {NATIVE}/sessions": Case(
+        "session.ended", lambda api, _: api.call("DELETE", f"{NATIVE}/sessions?subject={signed_in(api).subject}")
+    ),
+    f"DELETE {NATIVE}/sessions/{{session_id}}": Case(
+        "session.ended", lambda api, _: api.call("DELETE", f"{NATIVE}/sessions/{signed_in(api).id}")
+    ),
     f"POST {NATIVE}/maintenance": Case("maintenance.switched", lambda api, _: switch(api)),
 }
 EXEMPT = {

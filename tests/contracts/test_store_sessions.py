@@ -6,28 +6,12 @@ from datetime import timedelta
 import pytest
 
 from certorbit.errors import LostRace
-from certorbit.model.access import Role
-from certorbit.model.entry import ConfigID
 from certorbit.model.session import Session, SessionID
 from certorbit.storage import SQLStore
-from records import NOW
+from records import NOW, make_session
 
 MINUTE = timedelta(minutes=1)
-SESSION = Session(
-    id=SessionID("s1"),
-    digest="ab" * 32,
-    state_digest="cd" * 32,
-    rules_digest="ef" * 32,
-    subject="u-1",
-    name="oidc:ada@example.test",
-    email="ada@example.test",
-    role=Role.OPERATOR,
-    may_export_keys=True,
-    configurations=(ConfigID("prod"), ConfigID("é")),
-    created_at=NOW,
-    expires_at=NOW + 60 * MINUTE,
-    last_seen_at=NOW,
-)
+SESSION = make_session()
 
 
 async def test_everything_of_a_session_is_read_back(store: SQLStore) -> None:
@@ -66,3 +50,28 @@ async def test_sessions_whose_time_is_over_go(store: SQLStore) -> None:
         await store.write(lambda tx, session=session: tx.sessions.add(session))  # type: ignore[misc]
     assert await store.write(lambda tx: tx.sessions.delete_expired(now=NOW + 60 * MINUTE)) == 1
     assert await store.read(lambda tx: tx.sessions.find(other.digest)) == other
+
+
+async def test_a_session_is_found_by_the_id_that_records_show(store: SQLStore) -> None:
+    await store.write(lambda tx: tx.sessions.add(SESSION))
+    assert await store.read(lambda tx: tx.sessions.find_by_id(SESSION.id)) == SESSION
+    assert await store.read(lambda tx: tx.sessions.find_by_id(SessionID("unknown"))) is None
+
+
+async def test_sessions_are_listed_the_newest_first_and_those_whose_time_is_over_are_not(store: SQLStore) -> None:
+    of_ada = [make_session(subject="ada", created_at=NOW + number * MINUTE) for number in (0, 2)]
+    of_oscar = make_session(subject="oscar", created_at=NOW + MINUTE)
+    for session in (*of_ada, of_oscar):
+        await store.write(lambda tx, session=session: tx.sessions.add(session))  # type: ignore[misc]
+    first, last = of_ada
+
+    async def listed(subject: str | None, *, minutes: int) -> list[Session]:
+        now = NOW + minutes * MINUTE
+        return list(await store.read(lambda tx: tx.sessions.list(subject=subject, now=now)))
+
+    assert await listed(None, minutes=59) == [last, of_oscar, first]
+    assert await listed("ada", minutes=59) == [last, first]
+    assert await listed(None, minutes=60) == [last, of_oscar]
+    assert await listed("ada", minutes=60) == [last]
+    for nobody in ("", "Ada", "ada\x00", "%"):
+        assert await listed(nobody, minutes=0) == []

@@ -10,6 +10,7 @@ from certorbit.model.entry import Entry, EntryID, Side
 from certorbit.model.site import ClientCertificateMode, Site, SiteID
 from certorbit.ports.store import UnitOfWork
 from certorbit.services import certificates, sites
+from certorbit.tls_settings import TLSSettings
 from fakes.fake_target import FakeTarget
 
 ON, OFF, OPTIONAL = ClientCertificateMode.ON, ClientCertificateMode.OFF, ClientCertificateMode.OPTIONAL
@@ -77,5 +78,7 @@ async def delete_site(lab: Lab, name: str) -> None:
 
 
 async def delete_entry(lab: Lab, name: str) -> None:
-    now = lab.clock.now()
-    await lab.store.write(lambda tx: certificates.delete(tx, PROD, EntryID(name), by="tester", now=now))
+    now, own_tls = lab.clock.now(), TLSSettings()
+    await lab.store.write(
+        lambda tx: certificates.delete(tx, PROD, EntryID(name), by="tester", now=now, own_tls=own_tls)
+    )

@@ -25,6 +25,7 @@ from certorbit.model.order import OrderID, OrderIntent, order_key_context
 from certorbit.pki.private_key import public_key_sha256
 from certorbit.ports.store import UnitOfWork
 from certorbit.services import certificates, promises
+from certorbit.tls_settings import TLSSettings
 from fakes.fake_chains import ChainMaker, make_csr
 
 NAMES = ("www.example.com", "example.com")
@@ -238,7 +239,8 @@ async def test_the_ladder_is_climbed_and_a_time_of_the_ca_wins(lab: Lab) -> None
 
 
 async def delete(lab: Lab) -> None:
-    await lab.store.write(lambda tx: certificates.delete(tx, PROD, SHOP, by="tester", now=lab.clock.now()))
+    now, own_tls = lab.clock.now(), TLSSettings()
+    await lab.store.write(lambda tx: certificates.delete(tx, PROD, SHOP, by="tester", now=now, own_tls=own_tls))
 
 
 @pytest.mark.parametrize("at", ["place_order", "prove", "finalise", "collect"])

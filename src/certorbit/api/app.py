@@ -31,6 +31,7 @@ from certorbit.api.refused_attempts import RecordRefusals, RefusedAttempts
 from certorbit.api.regions import add_region_routes
 from certorbit.api.renewals import add_renewal_routes
 from certorbit.api.revocation import add_revocation_routes
+from certorbit.api.sessions import add_session_routes
 from certorbit.api.sign_in import add_sign_in_routes, make_sign_in
 from certorbit.api.sites import add_site_routes
 from certorbit.api.tools import add_tool_routes
@@ -82,6 +83,7 @@ def make_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
     _add_resources(app, parts)
     add_api_key_routes(app, parts, known_keys=known_keys)
     add_sign_in_routes(app, parts, sign_in=sign_in, refused=refused)
+    add_session_routes(app, parts)
     add_challenge_routes(app, parts)
     add_maintenance_routes(app, switch=switch)
     add_health_routes(app, parts)

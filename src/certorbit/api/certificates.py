@@ -145,9 +145,9 @@ class CertificateRoutes:
 
     async def delete_certificate(self, config: ConfigPath, entry_id: EntryPath, caller: Writer) -> Response:
         """Delete an individual certificate from the specified configuration"""
-        config_id, now = read_config(config), self.parts.clock.now()
+        config_id, now, own_tls = read_config(config), self.parts.clock.now(), self.parts.settings.tls
         await self.parts.store.write(
-            lambda tx: certificates.delete(tx, config_id, EntryID(entry_id), by=caller.name, now=now)
+            lambda tx: certificates.delete(tx, config_id, EntryID(entry_id), by=caller.name, now=now, own_tls=own_tls)
         )
         return message_answer(self.dialect.delete_message)
 

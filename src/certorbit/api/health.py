@@ -11,6 +11,7 @@ from certorbit.api.authentication import Reader
 from certorbit.api.documentation import PUBLIC, Responses, answers_file, errors_of
 from certorbit.api.parts import Parts
 from certorbit.api.routes import RouteAdder
+from certorbit.api.standing_metrics import StandingMetrics
 from certorbit.errors import CertorbitError, NotFound
 from certorbit.observe.metrics import CONTENT_TYPE
 
@@ -20,6 +21,7 @@ class HealthRoutes:
     """The endpoints."""
 
     parts: Parts
+    standing: StandingMetrics
 
     async def get_health(self) -> Response:
         """Say that the process is alive; nothing else is looked at"""
@@ -39,6 +41,7 @@ class HealthRoutes:
         """Get the metrics in Prometheus' text format"""
         if not self.parts.settings.metrics:
             raise NotFound("Metrics are switched off (CERTORBIT_METRICS).")
+        await self.standing.refresh()
         answer = Response(self.parts.metrics.render())
         answer.headers["content-type"] = CONTENT_TYPE
         return answer
@@ -46,7 +49,8 @@ class HealthRoutes:
 
 def add_health_routes(app: FastAPI, parts: Parts) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`."""
-    routes = HealthRoutes(parts)
+    standing = StandingMetrics(store=parts.store, clock=parts.clock, metrics=parts.metrics)
+    routes = HealthRoutes(parts, standing)
     alive: Responses = {200: {"description": "Yes", "model": schemas.MessageBody}}
     add = RouteAdder(app, "Health").add
     add("GET", "/healthz", routes.get_health, alive, access=PUBLIC)

@@ -20,6 +20,7 @@ from certorbit.api.errors import answer_error, reference_of
 from certorbit.api.failed_attempts import FailedAttempts
 from certorbit.api.known_sessions import Cookies, KnownSessions, origin_of
 from certorbit.api.parts import Parts
+from certorbit.api.reading import Flag
 from certorbit.api.refused_attempts import RefusedAttempts
 from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput, CertorbitError, NotAllowed, NotFound
@@ -30,6 +31,7 @@ from certorbit.model.session import Person, Session, SignInRules, admit, rules_f
 from certorbit.model.sign_in import Attempt
 from certorbit.ports.audit import acting_as
 from certorbit.ports.identity import IdentityProvider
+from certorbit.ports.store import UnitOfWork
 from certorbit.services import sessions
 
 log = structlog.get_logger(__name__)
@@ -132,14 +134,26 @@ class SignInRoutes:
         answer.headers.append("set-cookie", ours.cookies.clear(ours.cookies.sign_in))
         return answer
 
-    async def sign_out(self, request: Request, caller: AnyCaller) -> Response:
-        """End one's session"""
+    async def sign_out(
+        self,
+        request: Request,
+        caller: AnyCaller,
+        *,
+        everywhere: Annotated[Flag, Query(description="End all of one's sessions, in other browsers too")] = False,
+    ) -> Response:
+        """End one's session, or all of them"""
         ours = self._get_sign_in()
         session = request.scope["state"].get("session")
         if not caller.is_person or not isinstance(session, Session):
             raise BadInput("An API key has no session to end; it is revoked by an administrator.", subject="session")
         now = self.parts.clock.now()
-        await self.parts.store.write(lambda tx: sessions.end_session(tx, session, now=now))
+
+        def end(tx: UnitOfWork) -> None:
+            sessions.end_session(tx, session, now=now)
+            if everywhere:
+                sessions.end_all_of(tx, session.subject, now=now)
+
+        await self.parts.store.write(end)
         answer = Response(status_code=204)
         answer.headers.append("set-cookie", ours.cookies.clear(ours.cookies.session))
         return answer
@@ -230,7 +244,7 @@ def add_sign_in_routes(app: FastAPI, parts: Parts, *, sign_in: SignIn | None, re
     """Add signing in; without [oidc] the routes say that there is none."""
     routes = SignInRoutes(parts, sign_in, refused)
     goes: Responses = {303: {"description": "The browser goes on"}}
-    ended = answers_json("Signed out", None, 400, 404, status=204)
+    ended = answers_json("Signed out", None, 400, 404, 422, status=204)
     shown = answers_json("The caller", MeBody)
     add = RouteAdder(app, "Sign-in").add
     add("GET", LOGIN_PATH, routes.begin_sign_in, {**goes, **errors_of(400, 404, 422, 503)}, status=303, access=PUBLIC)

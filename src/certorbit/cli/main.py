@@ -16,6 +16,7 @@ from certorbit.cli.failing import clear_errors
 from certorbit.cli.keyring import add_keyring_commands
 from certorbit.cli.operator import add_operator_commands
 from certorbit.cli.server_trust import TRUST, ServerTrust
+from certorbit.cli.sessions import add_session_commands
 from certorbit.cli.targets import add_target_commands
 from certorbit.settings import Settings
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 add_access_commands(app)
+add_session_commands(app)
 add_audit_commands(app)
 add_operator_commands(app)
 add_target_commands(app)

@@ -20,7 +20,7 @@ from certorbit.pki.read import read_facts
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS: Final = 5  # how long open requests may go on; a POST that is cut off is safe to repeat
-HANDSHAKE_SECONDS: Final = 10.0  # for a client that opens a connection and says nothing
+HANDSHAKE_SECONDS: Final = 10.0  # for a client that opens a connection and says nothing, or not enough
 GOODBYE_SECONDS: Final = 2.0  # for the client's part of TLS's end
 BACKLOG: Final = 2048
 
@@ -52,9 +52,17 @@ class Server(uvicorn.Server):
     """One listener. uvicorn without its signal handlers: one of ours stops all servers of the process.
 
     listener: closed when the server stops. context: None: plain HTTP.
+    handshake_seconds: who has not ended the TLS handshake by then is cut off.
     """
 
-    def __init__(self, app: Any, *, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        listener: socket.socket,
+        context: ssl.SSLContext | None = None,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -70,6 +78,7 @@ class Server(uvicorn.Server):
         )
         self._listener = listener
         self._context = context
+        self._handshake_seconds = handshake_seconds
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -113,7 +122,7 @@ class Server(uvicorn.Server):
             sock=self._listener.dup(),  # the loop closes its own
             ssl=self._context,
             backlog=BACKLOG,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if is_tls else None,
+            ssl_handshake_timeout=self._handshake_seconds if is_tls else None,
             ssl_shutdown_timeout=GOODBYE_SECONDS if is_tls else None,
         )
 

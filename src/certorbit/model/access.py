@@ -53,7 +53,7 @@ _WORDS = {
     Right.READ: "read this",
     Right.WRITE: "change anything",
     Right.ADMINISTER: "administer the service",
-    Right.AUDIT: "read API keys' records and the audit trail",
+    Right.AUDIT: "read the records of API keys and sessions and the audit trail",
     Right.EXPORT_KEYS: "export private keys",
 }
 

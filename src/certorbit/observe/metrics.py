@@ -6,7 +6,7 @@ from closed sets (route templates, states, issuer names), never what a client se
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,6 +77,15 @@ class Gauge(_Family):
         with self._lock:
             key = self._key(labels, known=self._values)
             self._values[key] = self._values.get(key, 0.0) + amount
+
+    def replace(self, numbers: Mapping[Labels, float]) -> None:
+        """Make these the only series; what is counted together as "other" is added up."""
+        values: dict[Labels, float] = {}
+        for labels, number in sorted(numbers.items()):
+            key = self._key(labels, known=values)
+            values[key] = values.get(key, 0.0) + number
+        with self._lock:
+            self._values = values
 
     def lines(self) -> list[str]:
         with self._lock:

@@ -1,12 +1,13 @@
 """Revocation lists and verdicts: a part of the store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from certorbit.model.crl import Verdict
 from certorbit.model.entry import ConfigID, Entry, VersionID
+from certorbit.model.standing import RevocationStanding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,9 @@ class Revocations(Protocol):
 
     def list_revoked(self, config: ConfigID, *, now: datetime) -> frozenset[VersionID]:
         """Return those of the configuration's current versions that are revoked: one query."""
+
+    def count_standings(self, *, now: datetime) -> Mapping[RevocationStanding, int]:
+        """Return how many current versions that can be revoked stand how: one query."""
 
     def find_crl(self, url: str, issuer_id: str) -> StoredCRL | None: ...
     def load_crl(self, url: str, issuer_id: str) -> bytes | None:

@@ -5,7 +5,7 @@ back when it raises. The function may run more than once (the store repeats it w
 effect but through the unit of work. It does no network call and takes milliseconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -180,6 +180,8 @@ class Operations(Protocol):
         state: OperationState | None = None,
         lane: Lane | None = None,
     ) -> int: ...
+    def count_states(self, *, lane: Lane, since: datetime) -> Mapping[OperationState, int]:
+        """Return how many of the lane that were begun since then stand how. By an index: its cost is theirs."""
 
 
 class Schedules(Protocol):

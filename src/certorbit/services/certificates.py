@@ -34,8 +34,9 @@ from certorbit.ports.store import UnitOfWork
 from certorbit.services.configurations import lock_configuration
 from certorbit.services.first_version import make_first_version
 from certorbit.services.input_digest import digest_generate, digest_upload
-from certorbit.services.links import hand_over, let_go
+from certorbit.services.links import check_not_own, hand_over, let_go
 from certorbit.services.operations import cancel, start
+from certorbit.tls_settings import TLSSettings
 
 PRIORITY_INTERACTIVE = 10  # engine.md: renewals have 50, housekeeping 90; unset would beat them all
 
@@ -200,19 +201,22 @@ def change(tx: UnitOfWork, command: ChangeEntry, *, by: str, now: datetime, new_
         tx.configurations.record(command.config, changes, by=by, now=now)
 
 
-def delete(tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, by: str, now: datetime) -> None:
+def delete(
+    tx: UnitOfWork, config: ConfigID, entry_id: EntryID, *, by: str, now: datetime, own_tls: TLSSettings
+) -> None:
     """Delete an entry with its versions; an issuance under way for it is cancelled.
 
     Server groups that serve it fall back to `placeholder`.
 
-    by: name of the caller's key, for the change history.
+    by: name of the caller's key, for the change history. own_tls: what the service itself uses.
 
     Raises:
         NotFound: no such configuration or entry. BuiltIn: the placeholder.
-        InUse: load balancers hold it, or server groups check client certificates by it.
+        InUse: the service itself uses it, load balancers hold it, or server groups check client certificates by it.
     """
     entry = get_entry(tx, config, entry_id)
     check_not_built_in(entry.id)
+    check_not_own(entry, own_tls)
     unfinished = tx.operations.lock_unfinished(entry.uid)
     lock_configuration(tx, config)
     changes = let_go(tx, entry)

@@ -10,8 +10,10 @@ from certorbit.model.change import Change
 from certorbit.model.change_states import change_of_site
 from certorbit.model.deployment import Attachment, Stage, Wanted
 from certorbit.model.entry import PLACEHOLDER, ConfigID, Entry, EntryID, EntryUID, ProviderLink
+from certorbit.model.own_tls import checks_clients, is_served
 from certorbit.model.site import DEFAULT_SITE, ClientCertificateMode, Site, default_site
 from certorbit.ports.store import UnitOfWork
+from certorbit.tls_settings import TLSSettings
 
 _MOST_NAMED = 5  # in one message
 
@@ -40,6 +42,28 @@ def list_links_of(tx: UnitOfWork, entry: Entry) -> list[ProviderLink]:
 def all_links(entry: Entry, copies: Sequence[ProviderLink]) -> list[ProviderLink]:
     """Return the places that the client told of and those of our copies, each once."""
     return list(dict.fromkeys([*entry.provider_links, *copies]))
+
+
+def check_not_own(entry: Entry, settings: TLSSettings) -> None:
+    """Return unless the service itself uses the entry for its HTTPS: then no request takes it away.
+
+    Every process of a deployment has the same settings (docs/operations.md), so each refuses for all.
+
+    Raises:
+        InUse: it serves with the entry, or checks its clients by it.
+    """
+    if is_served(entry, settings):
+        use, setting = "serves its own HTTPS with", "certificate"
+    elif checks_clients(entry, settings):
+        use, setting = "checks the certificates of its own clients by", "client_ca"
+    else:
+        return
+    raise InUse(
+        f"The certificate {entry.id!r} is in use by Certorbit itself, which {use} it. That is a setting, so"
+        f" replace_cert_id doesn't move it: name another one as {setting} of [tls] in the settings and restart every"
+        " process of the service (docs/tls.md), then delete this one.",
+        subject="entry_id",
+    )
 
 
 def let_go(tx: UnitOfWork, entry: Entry) -> list[Change]:

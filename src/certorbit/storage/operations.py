@@ -38,6 +38,14 @@ _LOCK_UNFINISHED = (
 _LIST_STATES = sa.select(operations.c.id, operations.c.state).where(
     operations.c.id.in_(sa.bindparam("ids", expanding=True))
 )
+_COUNT_STATES = (
+    sa.select(operations.c.state, sa.func.count().label("number"))
+    .where(
+        operations.c.created_at >= sa.bindparam("since", type_=operations.c.created_at.type),
+        operations.c.lane == sa.bindparam("wanted_lane"),
+    )
+    .group_by(operations.c.state)
+)
 _CHANGEABLE = (
     "state",
     "attempt",
@@ -127,6 +135,10 @@ class SQLOperations:
             .where(*_filters(config=config, entry=entry, state=state, lane=lane))
         )
         return int(self._transaction.execute(statement).scalar_one())
+
+    def count_states(self, *, lane: Lane, since: datetime) -> Mapping[OperationState, int]:
+        rows = self._transaction.execute(_COUNT_STATES, {"wanted_lane": lane.value, "since": since})
+        return {OperationState(row.state): row.number for row in rows}
 
 
 def _can_match(*texts: str | None) -> bool:

@@ -1,14 +1,15 @@
 """Revocation lists, and what is known of the revocation of versions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from certorbit.model.crl import Verdict, VerdictState
+from certorbit.model.crl import HOLD, Verdict, VerdictState
 from certorbit.model.entry import ConfigID, VersionID
+from certorbit.model.standing import RevocationStanding
 from certorbit.ports.crl_store import DueVersion, StoredCRL
 from certorbit.storage.entries import JOINED, entry_from
 from certorbit.storage.tables import entries, versions
@@ -44,6 +45,21 @@ _REVOKED = (
     .select_from(_WITH_ENTRY)
     # Not a parameter: SQLite takes the partial index only if it sees the value.
     .where(verdicts.c.state == sa.literal_column("'revoked'"), entries.c.config == sa.bindparam("config"))
+)
+# `Verdict.at`, in SQL: what rests on a list that has ended is unknown, but for a revocation that can't be taken back.
+_HOLDS = sa.or_(
+    verdicts.c.valid_until.is_(None), verdicts.c.valid_until > sa.bindparam("now", type_=verdicts.c.valid_until.type)
+)
+_STANDING = sa.case(
+    (sa.and_(verdicts.c.state == "revoked", sa.or_(_HOLDS, verdicts.c.reason != HOLD)), "revoked"),
+    (sa.and_(verdicts.c.state == "good", _HOLDS), "good"),
+    (verdicts.c.look_at.is_(None), "unchecked"),
+    else_="unknown",
+).label("standing")
+_COUNT_STANDINGS = (
+    sa.select(_STANDING, sa.func.count().label("number"))
+    .select_from(verdicts.join(entries, entries.c.current_version == verdicts.c.version_id))
+    .group_by(sa.literal_column("standing"))  # by its name: PostgreSQL takes two placeholders of one value for two
 )
 _PUT = (
     sa.update(verdicts)
@@ -108,6 +124,10 @@ class SQLRevocations:
             return frozenset()
         rows = [tuple(row) for row in self._transaction.execute(_REVOKED, {"config": config})]
         return frozenset(version for version, *columns in rows if _verdict(columns).at(now).is_revoked)
+
+    def count_standings(self, *, now: datetime) -> Mapping[RevocationStanding, int]:
+        rows = self._transaction.execute(_COUNT_STANDINGS, {"now": now})
+        return {RevocationStanding(row.standing): row.number for row in rows}
 
     def find_crl(self, url: str, issuer_id: str) -> StoredCRL | None:
         if not is_storable(url):

@@ -19,6 +19,7 @@ from certorbit.errors import BadInput, CertorbitError
 from certorbit.model.entry import ConfigID, Entry, EntryID, Side, Version, key_context
 from certorbit.model.identifiers import Identifier
 from certorbit.model.material import CertificateFacts, Material, PrivateKeyPEM
+from certorbit.model.own_tls import can_check_clients, can_serve
 from certorbit.net.server_tls import ClientTrust, make_server_context
 from certorbit.pki.selfsigned import make_self_signed
 from certorbit.pki.upload import read_upload
@@ -149,7 +150,7 @@ class ServiceTLS:
 
     def _choose_certificate(self, entry: Entry | None) -> _Certificate:
         version = entry.current if entry else None
-        if entry is not None and version is not None and version.sealed_key is not None and entry.side is Side.SERVER:
+        if entry is not None and version is not None and can_serve(entry):
             return _Certificate(f"version {version.id}", partial(self._open, version))
         if self._served is not None and self._served[0].mark.startswith("version "):
             self._complain("gone", f"{self._settings.certificate} is not there any more; its last version stays.")
@@ -169,7 +170,7 @@ class ServiceTLS:
         if settings.client_certificates == "off":
             return _Clients("off", None)
         is_required = settings.client_certificates == "required"
-        if entry is not None and entry.current is not None and entry.side is Side.CLIENT_CA:
+        if entry is not None and entry.current is not None and can_check_clients(entry):
             ca_pem = entry.current.chain_pem + "".join(entry.crl)
         elif settings.client_ca_file is not None:
             ca_pem = _read(settings.client_ca_file)
@@ -181,7 +182,7 @@ class ServiceTLS:
         return _Clients(sha256(ca_pem.encode()).hexdigest(), trust)
 
     def _open(self, version: Version) -> Material:
-        assert version.sealed_key is not None  # `_choose_certificate` takes none without
+        assert version.sealed_key is not None  # `can_serve`
         key = PrivateKeyPEM(self._keyring.open(version.sealed_key, context=key_context(version.id)).decode())
         return Material(chain_pem=version.chain_pem, key=key, facts=version.facts)
 

@@ -25,6 +25,19 @@ def test_a_gauge_goes_both_ways() -> None:
     assert metrics.render().splitlines()[-1] == "depth -2"
 
 
+def test_a_gauge_that_is_replaced_has_the_new_series_alone() -> None:
+    metrics = Metrics()
+    gauge = metrics.gauge("depth", meaning="Depth.", labels=("where",))
+    gauge.set("a", number=5)
+    gauge.replace({("b",): 1, ("c",): 2})
+    assert metrics.render().splitlines()[2:] == ['depth{where="b"} 1', 'depth{where="c"} 2']
+    gauge.replace({(f"{number:05}",): 1 for number in range(MOST_SERIES + 7)})
+    lines = metrics.render().splitlines()[2:]
+    assert (len(lines), lines[-1]) == (MOST_SERIES + 1, 'depth{where="other"} 7')
+    gauge.replace({})
+    assert metrics.render().splitlines()[2:] == []
+
+
 def test_a_histogram_counts_cumulatively() -> None:
     metrics = Metrics()
     histogram = metrics.histogram("t_seconds", meaning="Time.", labels=("r",), bounds=(0.1, 1.0))

@@ -13,6 +13,7 @@ from certorbit.pki.upload import read_upload
 from certorbit.ports.store import Job
 from certorbit.services import certificates, promises
 from certorbit.storage import SQLStore
+from certorbit.tls_settings import TLSSettings
 from fakes.clock import FakeClock
 from fakes.memory_keyring import MemoryKeyring
 from make import Chain, make_chain
@@ -82,6 +83,7 @@ class Desk:
     clock: FakeClock
     keyring: MemoryKeyring = field(default_factory=MemoryKeyring)
     jobs: list[Job] = field(default_factory=list)
+    own_tls: TLSSettings = field(default_factory=TLSSettings)
 
     def __post_init__(self) -> None:
         numbers = count(1)
@@ -110,7 +112,10 @@ class Desk:
         return await self.store.write(lambda tx: promises.promise(tx, operation, now=self.clock.now()))
 
     async def delete(self, entry_id: str = SHOP) -> None:
-        await self.store.write(lambda tx: certificates.delete(tx, PROD, EntryID(entry_id), by=BY, now=self.clock.now()))
+        now, own_tls = self.clock.now(), self.own_tls
+        await self.store.write(
+            lambda tx: certificates.delete(tx, PROD, EntryID(entry_id), by=BY, now=now, own_tls=own_tls)
+        )
 
     async def find(self, entry_id: str = SHOP) -> Entry | None:
         return await self.store.read(lambda tx: tx.entries.find(PROD, EntryID(entry_id)))
