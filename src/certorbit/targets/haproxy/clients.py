@@ -54,7 +54,7 @@ class Clients:
         wanted = ""
         if policy is not None:
             await self._check_possible(listener, handle)
-            wanted = await self._load(handle, policy)
+            wanted = await self._load(listener, handle, policy)
             await in_thread(lambda: self._disk.write(_note_of(handle), f"{wanted}\n"))
         await self._swap_line(listener, handle, wanted)
         if policy is None:
@@ -85,8 +85,14 @@ class Clients:
             subject=listener.name,
         )
 
-    async def _load(self, handle: str, policy: ClientPolicy) -> str:
-        """Give HAProxy the CAs and lists, then write them down for its next start. Returns: the line's options."""
+    async def _load(self, listener: HAProxyListenerTable, handle: str, policy: ClientPolicy) -> str:
+        """Give HAProxy the CAs and lists, then write them down for its next start. Returns: the line's options.
+
+        What a line of the copy names HAProxy has already. It isn't committed once more: HAProxy 2.6.12 crashes on that
+        some time after the copy's certificate was renewed (a use after free; tests/targets/test_haproxy_renewals.py).
+        """
+        entries = await self._runtime.entries(listener.crt_list)
+        there = {path for one in entries if one.path == handle for path in read_options(one.options).values()}
         words = ["verify", _VERIFY[policy.mode]]
         for kind, text in zip(_LISTS, (policy.ca_pem, policy.crl_pem), strict=True):
             if not text:
@@ -94,7 +100,8 @@ class Clients:
             path = f"{_stem_of(handle)}.{policy.digest[:_DIGITS]}.{kind.value}"
             # An empty line would end the payload in the middle (HAProxy's management guide, 9.3).
             pem = "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
-            await self._fill(kind, path, pem)
+            if path not in there:
+                await self._fill(kind, path, pem)
             await in_thread(partial(self._disk.write, path, pem))
             words += [kind.option, path]
         return " ".join(words)
