@@ -1,19 +1,23 @@
 """A configuration's versions: what is written down of each change, and the way back."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from api.balancing import PROD, find_entry, read, write
 from api.material import make_leaf
-from api.server import API, Answer
+from api.server import API, Answer, serve
 from api.shapes import PEM_KEY, assert_error, assert_validation
+from certorbit.api.app import make_app
 from certorbit.model.change_states import change_of_attachment
 from certorbit.model.deployment import Wanted
 from certorbit.model.entry import Entry, Source, Version, VersionID
 from certorbit.pki.read import read_facts
 from certorbit.ports.store import UnitOfWork
+from certorbit.ports.target import PlacedTarget
+from fakes.fake_target import FakeTarget
 from records import make_attachment, make_listener
 
 DIALECTS = ("v4", "v4.0", "v4.3")
@@ -310,7 +314,11 @@ def test_attachments_come_back_and_that_is_recorded(fresh_api: API) -> None:
     (row,) = read(fresh_api, lambda tx: tx.attachments.list_of_entry(entry.uid))
     assert row.wanted is Wanted.DETACHED
     assert [(c["kind"], c["action"]) for c in newest(fresh_api)["changes"]] == [("attachment", "deleted")]
-    assert revert(fresh_api, number + 1).status == 200
+    assert_error(revert(fresh_api, number + 1), 404, says="is gone")  # the settings have no such target
+    target = FakeTarget(wish.listener.target)
+    targets = {target.name: PlacedTarget(target=target, configurations=(), grace_seconds=0.0)}
+    with serve(make_app(replace(fresh_api.parts, targets=targets))) as port:
+        assert revert(replace(fresh_api, port=port), number + 1).status == 200
     (row,) = read(fresh_api, lambda tx: tx.attachments.list_of_entry(entry.uid))
     assert row.wanted is Wanted.ATTACHED
     assert [(c["kind"], c["action"]) for c in newest(fresh_api)["changes"]] == [("attachment", "created")]

@@ -9,7 +9,8 @@ from deployment_parts import PROD, Lab, make_lab
 from certorbit.model.entry import Entry, EntryID, Side
 from certorbit.model.site import ClientCertificateMode, Site, SiteID
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import certificates, sites
+from certorbit.services import certificates, configuration_versions, sites
+from certorbit.services.reattaching import Bounds
 from certorbit.tls_settings import TLSSettings
 from fakes.fake_target import FakeTarget
 
@@ -81,4 +82,20 @@ async def delete_entry(lab: Lab, name: str) -> None:
     now, own_tls = lab.clock.now(), TLSSettings()
     await lab.store.write(
         lambda tx: certificates.delete(tx, PROD, EntryID(name), by="tester", now=now, own_tls=own_tls)
+    )
+
+
+async def version_of(lab: Lab) -> int:
+    """Return the number of the configuration's current version."""
+    found = await lab.store.read(lambda tx: tx.configurations.find(PROD))
+    assert found is not None
+    return found.version
+
+
+async def revert(lab: Lab, number: int) -> None:
+    """Bring a version of the configuration back, as a key without limits does."""
+    bounds = Bounds(by="tester", targets=[target.name for target in lab.targets], reaches=lambda _: True)
+    now = lab.clock.now()
+    await lab.store.write(
+        lambda tx: configuration_versions.revert(tx, PROD, number, bounds=bounds, now=now, new_id=lab.new_id)
     )

@@ -124,7 +124,11 @@ class Lab:
     async def attach(self, name: str, key: ListenerKey, *, as_default: bool = False) -> balancers.Asked:
         target = next(one for one in self.targets if one.name == key.target)
         command = balancers.Attach(
-            config=PROD, entry=EntryID(name), listener=target.listeners[key], as_default=as_default
+            config=PROD,
+            entry=EntryID(name),
+            listener=target.listeners[key],
+            as_default=as_default,
+            reaches=lambda _: True,
         )
         return await self.store.write(
             lambda tx: balancers.attach(tx, command, by="tester", now=self.clock.now(), new_id=self.new_id)

@@ -15,6 +15,8 @@ from client_policy_desk import (
     delete_site,
     make_site,
     put_site,
+    revert,
+    version_of,
 )
 from deployment_parts import Stage
 from issuance_parts import Death
@@ -239,3 +241,37 @@ async def test_wherever_a_process_dies_no_door_is_open(desk: Desk, *, in_place: 
         assert ((await lab.stages("www")), open_doors) == ({"https": "proven"}, []), number
         has_died = lab.death.deaths > 0
     assert number > LEAST_PLACES
+
+
+@pytest.mark.parametrize("detaches_first", [False, True])
+async def test_attaching_again_lifts_no_check(desk: Desk, *, detaches_first: bool) -> None:
+    target = VerifyingTarget()
+    key = target.add_listener("https")
+    lab = await desk.open(target)
+    await put_site(lab, make_site("shop", serves="www"))
+    await lab.attach_for_good("www", key)
+    await delete_site(lab, "shop")
+    open_doors = watch_for_open_doors(target)
+    if detaches_first:
+        await lab.detach("www", key)
+    await lab.attach("www", key, as_default=not detaches_first)
+    await lab.drive()
+    assert (served_by(target) is not None, open_doors) == (True, [])
+
+
+async def test_a_version_that_comes_back_brings_the_check_that_was_in_force(desk: Desk) -> None:
+    target = VerifyingTarget()
+    key = target.add_listener("https")
+    lab = await desk.open(target)
+    await put_site(lab, make_site("shop", serves="www"))
+    await lab.attach_for_good("www", key)
+    await delete_site(lab, "shop")
+    number = await version_of(lab)
+    await lab.detach("www", key)
+    await lab.drive()
+    assert target.listeners[key].certificates == ()
+    open_doors = watch_for_open_doors(target)
+    await revert(lab, number)
+    await lab.drive()
+    assert (served_by(target) is not None, open_doors) == (True, [])
+    assert target.listeners[key].certificates != ()

@@ -88,7 +88,13 @@ class BalancerRoutes:
         parts, config_id = self.parts, read_config(config)
         await parts.store.read(lambda tx: balancers.check_attachable(tx, config_id, EntryID(entry_id)))
         seen = await self._look(config_id, query)
-        command = balancers.Attach(config=config_id, entry=EntryID(entry_id), listener=seen, as_default=default)
+        command = balancers.Attach(
+            config=config_id,
+            entry=EntryID(entry_id),
+            listener=seen,
+            as_default=default,
+            reaches=caller.may_reach,
+        )
         now = parts.clock.now()
         asked = await parts.store.write(
             lambda tx: balancers.attach(tx, command, by=caller.name, now=now, new_id=parts.new_id)
@@ -195,11 +201,15 @@ def _final_word(error: Outside) -> CertorbitError:
 
 def _unknown(query: ListenerQuery, *, has_targets: bool) -> str:
     if not has_targets:
-        return "No load balancers are known: no [[targets]] table in the settings is for this configuration."
+        return (
+            "No load balancers are known: no [[targets]] table in the settings is for this configuration. Settings are"
+            " read at the service's start: restart it after a change."
+        )
     place = f" in region {query.region!r}" if query.region else ""
     listener = f" with listener {query.listener!r}" if query.listener else ""
     port = f" on port {query.port}" if query.port else ""
     return (
         f"There is no load balancer {query.load_balancer!r} of {query.provider}{place}{listener}{port}; GET"
-        " load-balancers shows those that there are."
+        " load-balancers shows those that there are. One of a target that was added to the settings since the service's"
+        " start is known after a restart."
     )

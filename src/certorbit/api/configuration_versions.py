@@ -17,6 +17,7 @@ from certorbit.api.schemas import MessageBody
 from certorbit.api.site_schemas import ConfigurationVersionList, ConfigurationVersionWithChanges
 from certorbit.model.change import Change, ConfigurationVersion
 from certorbit.services import configuration_versions
+from certorbit.services.reattaching import Bounds
 
 HIGHEST = 2**31 - 1  # of a version's number
 NumberPath = Annotated[int, Path(ge=1, le=HIGHEST, description="The version's number")]
@@ -56,9 +57,10 @@ class ConfigurationVersionRoutes:
     async def revert_configuration(self, config: ConfigPath, number: NumberPath, caller: Writer) -> Response:
         """Make the configuration as it was after this version; that is a new version"""
         config_id, now = read_config(config), self.parts.clock.now()
+        bounds = Bounds(by=caller.name, targets=self.parts.targets_of(config_id), reaches=caller.may_reach)
         await self.parts.store.write(
             lambda tx: configuration_versions.revert(
-                tx, config_id, number, by=caller.name, now=now, new_id=self.parts.new_id
+                tx, config_id, number, bounds=bounds, now=now, new_id=self.parts.new_id
             )
         )
         return message_answer(self.dialect.update_message)

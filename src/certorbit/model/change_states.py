@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from certorbit.model.change import Change, ChangeKind
+from certorbit.model.client_policy import mark_to_json
 from certorbit.model.deployment import Attachment
 from certorbit.model.entry import ConfigID, Entry, ProviderLink
 from certorbit.model.site import ClientCertificateMode, Site, SiteID
@@ -95,11 +96,13 @@ def _link_state(link: ProviderLink) -> dict[str, str]:
 
 
 def attachment_state(attachment: Attachment) -> dict[str, Any]:
-    """Return an attachment as a configuration's history keeps it."""
+    """Return an attachment as a configuration's history keeps it; without "client_policy" where nobody is checked."""
+    mark = mark_to_json(attachment.client_policy)
     return {
         **asdict(attachment.listener),
         "certificate": attachment.entry_id,
         "is_default": attachment.is_default,
+        **({"client_policy": mark} if mark is not None else {}),
     }
 
 

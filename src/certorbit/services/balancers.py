@@ -8,6 +8,7 @@ from certorbit.deploying.locking import lock_attachments
 from certorbit.deploying.starting import PRIORITY_INTERACTIVE, ensure_deployment
 from certorbit.errors import BadInput, Broken, InUse, Refused
 from certorbit.model.balancer import Listener, is_same_link
+from certorbit.model.change import Change
 from certorbit.model.change_states import change_of_attachment
 from certorbit.model.deployment import Attachment, AttachmentID, Stage, Wanted
 from certorbit.model.entry import ConfigID, Entry, EntryID
@@ -19,12 +20,17 @@ from certorbit.services.configurations import lock_configuration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
-    """Let the listener serve the entry. listener: as its provider shows it now: its room is counted first."""
+    """Let the listener serve the entry.
+
+    listener: as its provider shows it now: its room is counted first.
+    reaches: whether the caller may change a configuration: another one's default isn't displaced by who may not.
+    """
 
     config: ConfigID
     entry: EntryID
     listener: Listener
     as_default: bool
+    reaches: Callable[[ConfigID], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
 
     Raises:
         NotFound: no such configuration or certificate. BadInput: it can't be served, or the listener is full.
+        InUse: the default that it would displace is of a configuration that the caller may not change.
     """
     listener = command.listener
     lock_configuration(tx, command.config)
@@ -61,9 +68,8 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
             return Asked(present.id, None)
         return _start(tx, entry, present.id, now=now, new_id=new_id)
     _check_room(listener, rows, entry, is_default=is_default)
-    former = next((row for row in rows if row.is_default and row.entry_uid != entry.uid), None)
-    if is_default and former is not None:
-        tx.attachments.update(replace(former, is_default=False, updated_at=now))
+    former = find_default(rows, besides=entry) if is_default else None
+    changes = displace(tx, former, entry.config, reaches=command.reaches, by=by, now=now) if former else []
     wish = Attachment(
         id=present.id if present else AttachmentID(new_id()),
         listener=listener.key,
@@ -81,6 +87,7 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
         replaces=former.entry_uid if former and listener.max_certificates == 0 else None,
         version=present.version if present else None,
         handle=present.handle if present else "",
+        client_policy=present.client_policy if present else None,
     )
     if present is None:
         tx.attachments.add(wish)
@@ -88,9 +95,40 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
         tx.attachments.update(wish)
     before = present if present and present.wanted is Wanted.ATTACHED else None
     asked = _start(tx, entry, wish.id, now=now, new_id=new_id)
-    changes = [change_of_attachment(before, wish)]
+    changes.append(change_of_attachment(before, wish))
     tx.configurations.record(entry.config, changes, by=by, now=now, operation=asked.operation or "")
     return asked
+
+
+def find_default(rows: Sequence[Attachment], *, besides: Entry) -> Attachment | None:
+    """Return the attachment of another entry that is the listener's default. rows: all of the listener's."""
+    return next((row for row in rows if row.is_default and row.entry_uid != besides.uid), None)
+
+
+def displace(
+    tx: UnitOfWork, former: Attachment, config: ConfigID, *, reaches: Callable[[ConfigID], bool], by: str, now: datetime
+) -> list[Change]:
+    """Let a listener's default be it no longer, because one of the configuration takes its place.
+
+    Returns: the change, for the configuration's history; none if it is another configuration's, which gets it at once.
+
+    Raises:
+        InUse: it is of a configuration that the caller may not change.
+    """
+    if not reaches(former.config):
+        raise InUse(
+            f"The default certificate of {former.listener} belongs to a configuration that your key may not change."
+            " Attach yours beside it (default=false), or let a key for both configurations do this.",
+            subject="listener",
+        )
+    after = replace(former, is_default=False, updated_at=now)
+    tx.attachments.update(after)
+    change = change_of_attachment(former, after)
+    if former.config == config:
+        return [change]
+    lock_configuration(tx, former.config)
+    tx.configurations.record(former.config, [change], by=by, now=now)
+    return []
 
 
 def detach(
@@ -198,8 +236,7 @@ def _check_room(listener: Listener, rows: Sequence[Attachment], entry: Entry, *,
     ]
     wanted = 1
     if is_default:
-        former = next((row for row in rows if row.is_default and row.entry_uid != entry.uid), None)
-        wanted = 1 if former is not None else 0
+        wanted = 1 if find_default(rows, besides=entry) is not None else 0
     total = len(held) + len(coming) + wanted
     if total > listener.max_certificates:
         raise BadInput(

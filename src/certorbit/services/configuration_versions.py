@@ -13,7 +13,7 @@ from certorbit.model.entry import ConfigID, Entry, EntryID, Version
 from certorbit.model.site import Site, SiteID
 from certorbit.ports.store import UnitOfWork
 from certorbit.services.configurations import get_configuration, lock_configuration
-from certorbit.services.reattaching import reattach
+from certorbit.services.reattaching import Bounds, reattach
 from certorbit.services.sites import check_clients, find_site, find_unusable
 from certorbit.services.versions import check_not_under_way, make_current
 
@@ -49,7 +49,7 @@ def revert(
     config: ConfigID,
     number: int,
     *,
-    by: str,
+    bounds: Bounds,
     now: datetime,
     new_id: Callable[[], str],
 ) -> None:
@@ -59,11 +59,10 @@ def revert(
     that a client made current since is left again, unless the certificate was renewed after that: a renewal is never
     undone. Certificates made since stay; one that was deleted since can't come back.
 
-    by: name of the caller's key.
-
     Raises:
-        NotFound: no such configuration, or it never had this version. InUse: a certificate is being issued whose
-            current version would change.
+        NotFound: no such configuration, or it never had this version; or a listener is gone, or closed to it.
+        InUse: a certificate is being issued whose current version would change; or another configuration's default
+            certificate would be displaced that the caller may not touch.
         BadInput: a server group would name a certificate that is gone; or changes since then are not recorded.
     """
     configuration = lock_configuration(tx, config)
@@ -83,10 +82,10 @@ def revert(
     states = {kind: {id_: state for (of, id_), state in wanted.items() if of is kind} for kind in ChangeKind}
     changes = _revert_entries(tx, config, states[ChangeKind.CERTIFICATE], later=later, now=now, new_id=new_id)
     changes += _revert_sites(tx, config, states[ChangeKind.SERVER_GROUP], number=number)
-    changes += reattach(tx, config, states[ChangeKind.ATTACHMENT], now=now, new_id=new_id)
+    changes += reattach(tx, config, states[ChangeKind.ATTACHMENT], bounds=bounds, now=now, new_id=new_id)
     redeploy_changed(tx, config, _served_by(changes), now=now, new_id=new_id)
     if changes:
-        tx.configurations.record(config, changes, by=by, now=now)
+        tx.configurations.record(config, changes, by=bounds.by, now=now)
 
 
 def _revert_sites(tx: UnitOfWork, config: ConfigID, states: Mapping[str, State | None], *, number: int) -> list[Change]:

@@ -1,7 +1,7 @@
 """Brings attachments back to those of an earlier version of a configuration."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +10,24 @@ from certorbit.errors import NotFound
 from certorbit.model.balancer import ListenerKey
 from certorbit.model.change import Change, ChangeKind
 from certorbit.model.change_states import attachment_state
+from certorbit.model.client_policy import mark_from_json
 from certorbit.model.deployment import Attachment, AttachmentID, Wanted
 from certorbit.model.entry import PLACEHOLDER, ConfigID, Entry, EntryID
 from certorbit.ports.store import UnitOfWork
+from certorbit.services.balancers import displace, find_default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Who brings attachments back, and what he may touch.
+
+    by: name of the caller's key. targets: names of those that the configuration's certificates may go to.
+    reaches: see `balancers.Attach`.
+    """
+
+    by: str
+    targets: Collection[str]
+    reaches: Callable[[ConfigID], bool]
 
 
 def reattach(
@@ -20,56 +35,60 @@ def reattach(
     config: ConfigID,
     wanted: Mapping[str, Mapping[str, Any] | None],
     *,
+    bounds: Bounds,
     now: datetime,
     new_id: Callable[[], str],
 ) -> Sequence[Change]:
     """Bring attachments back to an earlier configuration's (`wanted`: by change id, None: not attached).
 
-    A certificate that is gone, or a listener that is gone, is left out: what is attached to it went with it.
+    A certificate that is gone is left out: what is attached to it went with it.
 
     Returns: what changed, for the configuration's history.
+
+    Raises:
+        NotFound: a listener is gone, or of a target that isn't open to the configuration (any more).
+        InUse: a default that would be displaced is of a configuration that the caller may not change.
     """
     changes: list[Change] = []
-    for change_id, state in wanted.items():
+    # Defaults first: a listener isn't left without one.
+    for change_id, state in sorted(wanted.items(), key=lambda item: not (item[1] or {}).get("is_default")):
         listener_text, _, entry_id = change_id.rpartition(" ")
         entry = tx.entries.find(config, EntryID(entry_id))
         if entry is None or entry_id == PLACEHOLDER:
             continue
         row = next((r for r in tx.attachments.list_of_entry(entry.uid) if str(r.listener) == listener_text), None)
-        change = _bring_back(tx, entry, row, state, change_id, now=now, new_id=new_id)
-        if change is not None:
-            changes.append(change)
+        brought = _bring_back(tx, entry, row, state, change_id, bounds=bounds, now=now, new_id=new_id)
+        if brought:
+            changes += brought
             ensure_deployment(tx, entry, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
     return changes
 
 
-def _bring_back(
+def _bring_back(  # noqa: PLR0913 - both sides of the change, and who may make it
     tx: UnitOfWork,
     entry: Entry,
     row: Attachment | None,
     state: Mapping[str, Any] | None,
     change_id: str,
     *,
+    bounds: Bounds,
     now: datetime,
     new_id: Callable[[], str],
-) -> Change | None:
+) -> list[Change]:
     present = attachment_state(row) if row is not None and row.wanted is Wanted.ATTACHED else None
-    if present == state:
-        return None
+    if _place_of(present) == _place_of(state):
+        return []
     if state is None:
         if row is None or row.is_default:
-            return None  # a listener isn't left without its default
+            return []  # a listener isn't left without its default
         tx.attachments.update(replace(row, wanted=Wanted.DETACHED, promised=True, updated_at=now))
-        return Change(ChangeKind.ATTACHMENT, change_id, present, None)
+        return [Change(ChangeKind.ATTACHMENT, change_id, present, None)]
     key = ListenerKey(state["target"], state["region"], state["load_balancer"], state["listener"], state["port"])
-    listener = tx.listeners.find(key)
+    listener = tx.listeners.find(key) if key.target in bounds.targets else None
     if listener is None:
         raise NotFound(f"The listener {key} is gone; the configuration can't be brought back.", subject="version")
-    rows = tx.attachments.lock_listener(key)
-    if state["is_default"]:
-        for other in rows:
-            if other.is_default and other.entry_uid != entry.uid:
-                tx.attachments.update(replace(other, is_default=False, updated_at=now))
+    former = find_default(tx.attachments.lock_listener(key), besides=entry) if state["is_default"] else None
+    changes = displace(tx, former, entry.config, reaches=bounds.reaches, by=bounds.by, now=now) if former else []
     wish = Attachment(
         id=row.id if row else AttachmentID(new_id()),
         listener=key,
@@ -85,9 +104,16 @@ def _bring_back(
         updated_at=now,
         version=row.version if row else None,
         handle=row.handle if row else "",
+        # A check that was in force there is lifted by a server group alone.
+        client_policy=row.client_policy if row else mark_from_json(state.get("client_policy")),
     )
     if row is None:
         tx.attachments.add(wish)
     else:
         tx.attachments.update(wish)
-    return Change(ChangeKind.ATTACHMENT, change_id, present, attachment_state(wish))
+    return [*changes, Change(ChangeKind.ATTACHMENT, change_id, present, attachment_state(wish))]
+
+
+def _place_of(state: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the state without what its clients are checked by: that changes by server groups, not by attaching."""
+    return {name: value for name, value in state.items() if name != "client_policy"} if state is not None else None
