@@ -75,6 +75,8 @@ def main() -> int:
 
 def start() -> Service:
     """Start a fresh service and return it when it is ready; on failure print its log's end and leave."""
+    if (FOLDER / "data").exists():
+        print("Starting anew: the certificates and the API key of the demonstration before are deleted.", flush=True)
     for path in FOLDER.iterdir():
         if path != LOCK:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -18,6 +18,7 @@ CertorbitError                    kind, message, subject (which input), hint (wh
 ├─ Outside                        somebody else said no, or nothing
 │  ├─ Unreachable                 host, phase (resolve, connect, TLS, read), or refused by the guard
 │  ├─ SolverFailed                our proof could not be shown; the CA and its order are as good as before
+│  ├─ NoIssuer                    no issuer of the settings may issue it; it goes on when its CA is configured again
 │  ├─ IssuerRefused               ACME type URN, detail, sub-problems by identifier
 │  │  ├─ RateLimited              429, or rateLimited in a problem document
 │  │  ├─ AlreadyReplaced          RFC 9773 §5
@@ -220,6 +221,10 @@ class SolverFailed(Outside):
 
     The CA has not been asked to look, so the order is kept, and another issuer would be no help.
     """
+
+
+class NoIssuer(Outside):
+    """Its CA is not configured any more, and no other issuer may take over (docs/decisions/0013)."""
 
 
 class IssuerRefused(Outside):

@@ -63,6 +63,8 @@ class IssuerSettings(_Part):
     def _check(self) -> "IssuerSettings":
         if self.type == "acme" and not _DIRECTORY.match(self.directory):
             raise ValueError(f"issuer {self.name!r}: directory must be the CA's https URL")
+        if self.type == "acme" and self.name == "internal":
+            raise ValueError("issuer 'internal': this is the built-in CA's name, by which its certificates are known")
         if bool(self.eab_kid) != bool(self.eab_hmac_key.get_secret_value()):
             raise ValueError(f"issuer {self.name!r}: eab_kid and eab_hmac_key go together")
         return self

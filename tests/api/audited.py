@@ -68,10 +68,14 @@ def writing_routes(app: FastAPI) -> set[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """send: makes what is needed, and returns the answer to the one request. action: of its record."""
+    """send: makes what is needed, and returns the answer to the one request. action: of its record.
+
+    asked: of the record that is written before somebody outside is asked to do it, where the end has one of its own.
+    """
 
     action: str
     send: Callable[[API, str], Answer]
+    asked: str = ""
 
 
 def issued(api: API) -> str:
@@ -231,6 +235,7 @@ CASES: dict[str, Case] = {
     f"POST {OF_CERTIFICATE}/revoke": Case(
         "certificate.revoked",
         lambda api, _: api.call("POST", f"{certificate_path(issued(api))}/revoke", document={"reason": 1}),
+        asked="certificate.revocation-asked",
     ),
     f"POST {OF_CERTIFICATE}/versions/{{version_id}}/rollback": Case(
         "certificate.changed", lambda api, _: api.call("POST", f"{older_version(api)}/rollback")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from api.server import API, FakeIssuer, run_api
 from certorbit.errors import CertorbitError
 from certorbit.limit_settings import LimitOverride, LimitsSettings
 from certorbit.model.entry import ConfigID, EntryID
-from certorbit.model.operation import OperationID, OperationState
+from certorbit.model.operation import OperationID, OperationState, Problem
+from certorbit.model.renewal import RenewalInfo
 from certorbit.model.schedule import Schedule
 from certorbit.ports.store import UnitOfWork
 
@@ -61,15 +63,27 @@ def finish(api: API, operation_id: str) -> None:
     write(api, lambda tx: api.workflow.issue(tx, OperationID(operation_id)))
 
 
-def let_wait(api: API, operation_id: str) -> None:
-    """Let the operation's attempt fail."""
+def let_wait(api: API, operation_id: str, *, problem: Problem | None = None) -> None:
+    """Let the operation's attempt fail; with a problem: as the workflow does it, its next attempt in an hour."""
 
     def fail(tx: UnitOfWork) -> None:
         operation = tx.operations.find(OperationID(operation_id))
         assert operation is not None
-        tx.operations.update(replace(operation, state=OperationState.WAITING, issuer_name="fake"))
+        now = api.clock.now()
+        waiting = (
+            replace(operation, state=OperationState.WAITING)
+            if problem is None
+            else operation.wait_until(now + timedelta(hours=1), problem, now=now)
+        )
+        tx.operations.update(replace(waiting, issuer_name="fake"))
 
     write(api, fail)
+
+
+def window_at(api: API, instant: datetime) -> RenewalInfo:
+    """Return what a CA says that would have a certificate renewed at the instant."""
+    now = api.clock.now()
+    return RenewalInfo(instant, instant + timedelta(days=1), "", instant, now, now + timedelta(days=1), "")
 
 
 def schedule(api: API, name: str, **fields: Any) -> None:

@@ -14,12 +14,14 @@ from api.renewing import (
     let_wait,
     run_renewing_api,
     schedule,
+    window_at,
 )
 from api.server import API, CERTS
 from api.shapes import assert_error, assert_validation
 from certorbit.api import renewal_schemas
 from certorbit.errors import IssuerRefused, Unreachable
 from certorbit.model.renewal import RenewalInfo
+from records import make_problem
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,13 @@ def test_renewing_starts_an_operation_that_ends_with_a_new_version(api: API, nam
     operation = renew(api, name)
     shown = api.call("GET", f"{NATIVE}/operations/{operation}").json
     assert (shown["kind"], shown["state"], shown["entry"]) == ("renew", "queued", name)
-    assert status(api, name)["operation"] == {"id": operation, "state": "queued"}
+    assert status(api, name)["operation"] == {
+        "id": operation,
+        "state": "queued",
+        "attempt": 1,
+        "next_attempt_at": None,
+        "problem": None,
+    }
     assert_error(api.call("POST", f"{certificate_path(name)}/renew"), 400, says="under way")
     finish(api, operation)
     assert status(api, name)["operation"] is None
@@ -97,6 +105,10 @@ def test_the_status_has_all_that_is_known(api: API, name: str) -> None:
     )
     schedule(api, name, renew_at=now + timedelta(days=1), reason="ari", info=info)
     assert status(api, name) == {
+        "automatic": True,
+        "obstacle": None,
+        "explanation": "",
+        "revoked": False,
         "renew_at": "2026-11-25T12:00:00.000Z",
         "reason": "ari",
         "look_at": "2026-11-24T12:00:00.000Z",
@@ -128,6 +140,18 @@ def test_pausing_and_choosing_an_issuer(api: API, name: str) -> None:
     assert_error(api.call("PATCH", path, document={"issuer": "third"}), 400, says="there are fake, other")
     assert_validation(api.call("PATCH", path, document={"paused": "yes"}), "body", "paused")
     assert_validation(api.call("PATCH", path, document={"pause": True}), "body", "pause")
+
+
+def test_attempts_are_counted_as_people_do_and_what_was_overtaken_is_left_out(api: API, name: str) -> None:
+    operation = renew(api, name)
+    let_wait(api, operation, problem=make_problem())
+    shown = api.call("GET", f"{NATIVE}/operations/{operation}").json
+    assert (shown["state"], shown["attempt"]) == ("waiting", 1)
+    assert api.call("POST", f"{NATIVE}/operations/{operation}/retry").status == 202
+    assert api.workflow.jobs[-1].workflow_id == f"{operation}.3"
+    shown = api.call("GET", f"{NATIVE}/operations/{operation}").json
+    assert (shown["state"], shown["attempt"]) == ("queued", 2)
+    assert {step["attempt"] for step in shown["steps"]} == {2}, "the third workflow is the second attempt"
 
 
 def test_a_waiting_operation_is_retried_and_cancelled(api: API, name: str) -> None:
@@ -175,6 +199,7 @@ def test_versions_show_facts_and_never_a_key(api: API, name: str) -> None:
         "fingerprint": item["fingerprint"],
         "key_algorithm": item["key_algorithm"],
         "is_current": True,
+        "revoked": False,
     }
     assert "PRIVATE KEY" not in api.call("GET", f"{certificate_path(name)}/versions").body.decode()
 
@@ -263,9 +288,11 @@ def test_the_forecast_says_what_when_by_whom_and_what_is_held_back(
         now = api.clock.now()
         for name, issuer, paused in (("a", "other", False), ("b", "other", False), ("c", "", False), ("d", "", True)):
             api.generate(name, f"{name}.example.test")
-            schedule(api, name, renew_at=now + timedelta(days=2), reason="fraction", issuer=issuer, paused=paused)
+            due = now + timedelta(days=2)
+            schedule(api, name, renew_at=due, info=window_at(api, due), issuer=issuer, paused=paused)
         api.generate("far", "far.example.test")
-        schedule(api, "far", renew_at=now + timedelta(days=40), reason="fraction")
+        far = now + timedelta(days=40)
+        schedule(api, "far", renew_at=far, info=window_at(api, far))
         document = api.call("GET", f"{NATIVE}/renewals", key="reader").json
         assert (document["total"], document["is_complete"]) == (3, True)
         assert document["until"] == "2026-12-24T12:00:00.000Z"
@@ -275,7 +302,7 @@ def test_the_forecast_says_what_when_by_whom_and_what_is_held_back(
             "identifiers": ["a.example.test"],
             "issuer": "other",
             "renew_at": "2026-11-26T12:00:00.000Z",
-            "reason": "fraction",
+            "reason": "ari",
             "expected_at": "2026-11-26T12:00:00.000Z",
         }
         (held_back,) = document["held_back"]

@@ -18,6 +18,7 @@ from certorbit.ports.store import UnitOfWork
 from certorbit.revocation.lists import CRLLists
 from certorbit.revocation_settings import RevocationSettings
 from certorbit.services import revocation
+from certorbit.services.permitting import ConfigIssuers
 from certorbit.workflows.revocation_look import RevocationLook
 from fakes.clock import FakeChance
 from hostile_web import Web, run_web
@@ -48,7 +49,13 @@ def look(api: API, web: Web) -> RevocationLook:
 
     def replace(tx: UnitOfWork, entry: Entry, *, verdict: Verdict, is_news: bool, now: datetime) -> Operation | None:
         return revocation.replace_revoked(
-            tx, entry, verdict=verdict, is_news=is_news, issuers=parts.issuers, now=now, new_id=parts.new_id
+            tx,
+            entry,
+            verdict=verdict,
+            is_news=is_news,
+            issuers=ConfigIssuers(parts.issuers),
+            now=now,
+            new_id=parts.new_id,
         )
 
     return RevocationLook(store=parts.store, source=lists, clock=api.clock, replace=replace, metrics=parts.metrics)

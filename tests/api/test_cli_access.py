@@ -1,6 +1,7 @@
 """`certorbit api-keys` on a database of its own, and `certorbit maintenance` against a real API."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from certorbit.cli.main import app
 from certorbit.errors import BadInput
 from certorbit.model.access import APIKey, Role
 from certorbit.services.api_keys import authenticate
-from certorbit.storage import SQLStore, make_engine
+from certorbit.storage import SQLStore, make_engine, migrate
 from fakes.clock import FakeChance, FakeClock
 
 Run = Callable[..., str]
@@ -24,6 +25,9 @@ Run = Callable[..., str]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.chdir(tmp_path)
+    engine = make_engine(f"sqlite:///{tmp_path / 'certorbit.db'}")  # as a service's first start leaves it
+    migrate(engine)
+    engine.dispose()
 
     def run(*arguments: str, code: int = 0) -> str:
         environment = {"CERTORBIT_DATA_DIR": str(tmp_path), "CERTORBIT_LOG_LEVEL": "error", "COLUMNS": "300"}
@@ -70,6 +74,12 @@ def test_a_key_is_made_changed_rotated_and_revoked_on_the_machine(run: Run, tmp_
     shown = run("list")
     assert "revoked" in next(line for line in shown.splitlines() if "edge-1" in line)
     assert not [hidden for hidden in (boss, secret, new) if hidden in shown]
+
+
+def test_a_program_gets_a_new_keys_record_as_json(run: Run, tmp_path: Path) -> None:
+    made = json.loads(run("create", "--name", "hook", "--role", "viewer", "--json"))
+    key = find_key(tmp_path, made["key"])
+    assert made == {"id": key.id, "name": "hook", "role": "viewer", "key": made["key"]}
 
 
 def test_what_cannot_be_is_refused_in_one_line(run: Run) -> None:

@@ -12,16 +12,27 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from api.renewing import NATIVE, RevokingIssuer, certificate_path, finish, let_wait, run_renewing_api, schedule
-from api.server import API, SECRETS
+from api.renewing import (
+    NATIVE,
+    RevokingIssuer,
+    certificate_path,
+    finish,
+    let_wait,
+    run_renewing_api,
+    schedule,
+    window_at,
+)
+from api.server import API, CERTS, SECRETS
 from certorbit.cli.main import app
 from certorbit.cli.operator import ReasonName
 from certorbit.cli.showing import plain
-from certorbit.errors import IssuerRefused
+from certorbit.errors import IssuerRefused, RetryRule
+from certorbit.model.operation import Problem
 from certorbit.model.renewal import RenewalInfo
 from certorbit.model.revocation import RevocationReason
 
 Run = Callable[..., Result]
+DOWN = Problem("The CA is away.", "Unreachable", "away", {"www.example.test": "no such host"}, RetryRule.BACKOFF)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +70,7 @@ def test_renewing_and_retrying_name_the_operation(api: API, name: str, run: Run)
     said = run("renew", "prod", name, "--issuer", "other").stdout
     operation = api.call("GET", f"{NATIVE}/operations?entry={name}").json["items"][0]
     assert operation["issuer"] == "other"
-    assert said == f"Started: operation {operation['id']}.\n"
+    assert said == (f"Started: operation {operation['id']}. How it goes: certorbit operations show {operation['id']}\n")
     let_wait(api, operation["id"])
     assert json.loads(run("retry", operation["id"], "--json").stdout) == {"operation": operation["id"]}
     assert "The operation is cancelled" in run("cancel", operation["id"]).stdout
@@ -69,7 +80,8 @@ def test_pausing_resuming_and_the_issuer_show_how_the_renewal_stands(api: API, n
     schedule(api, name, renew_at=api.clock.now(), reason="fraction")
     assert "automatic renewal: paused" in run("pause", "prod", name).stdout
     said = run("issuer", "prod", name, "other").stdout.splitlines()
-    assert said[:4] == [
+    assert said[1].startswith("because:           An operator paused it")
+    assert [said[0], *said[2:5]] == [
         "automatic renewal: paused",
         "issuer:            other",
         "ends:              2027-03-31 23:59Z",
@@ -94,7 +106,7 @@ def test_the_cas_window_and_its_problem_are_shown(api: API, name: str, run: Run)
         "CA's problem:      no?answer",
     ]
     assert lines[7].startswith("operation:")
-    assert lines[7].endswith("(queued)")
+    assert lines[7].endswith("(queued, attempt 1)")
 
 
 def test_versions_are_a_table_and_rolled_back_to(api: API, name: str, run: Run) -> None:
@@ -103,7 +115,7 @@ def test_versions_are_a_table_and_rolled_back_to(api: API, name: str, run: Run) 
     operation = api.call("GET", f"{NATIVE}/operations?entry={name}").json["items"][0]["id"]
     finish(api, operation)
     lines = run("versions", "prod", name).stdout.splitlines()
-    assert lines[0].split() == ["VERSION", "MADE", "ENDS", "ISSUER", "KEY", "NAMES"]
+    assert lines[0].split() == ["VERSION", "MADE", "ENDS", "ISSUER", "KEY", "STATUS", "NAMES"]
     assert len(lines) == 3
     assert [line.split()[1] for line in lines if line.startswith("*")] == [f"v-{operation}"]
     assert "paused" in run("rollback", "prod", name, first).stdout
@@ -112,12 +124,62 @@ def test_versions_are_a_table_and_rolled_back_to(api: API, name: str, run: Run) 
     )
 
 
+def test_why_a_renewal_fails_and_when_it_is_tried_again_is_shown(api: API, name: str, run: Run) -> None:
+    run("renew", "prod", name)
+    operation = api.call("GET", f"{NATIVE}/operations?entry={name}").json["items"][0]["id"]
+    let_wait(api, operation, problem=DOWN)
+    lines = run("renewal", "prod", name).stdout.splitlines()
+    assert lines[0] == "automatic renewal: on"
+    assert lines[-4:] == [
+        f"operation:         {operation} (waiting, attempt 1)",
+        "problem:           The CA is away.",
+        "                   www.example.test: no such host",
+        "next attempt:      2026-11-24 13:00Z",
+    ]
+
+
+def test_what_nothing_renews_is_said_with_the_reason(api: API, name: str, run: Run) -> None:
+    assert api.call("PUT", f"{CERTS}/{name}?le_auto_renew=false").status == 200
+    lines = run("renewal", "prod", name).stdout.splitlines()
+    assert lines[:2] == ["automatic renewal: NO (auto-renew-off)", "because:           le_auto_renew is false."]
+    assert "due:               never" in lines
+    shown = run("simulate", "--days", "300").stdout
+    assert "Nothing renews by itself:" in shown
+    assert f"  prod/{name} ends 2027-03-31 23:59Z: le_auto_renew is false." in shown.splitlines()
+    assert f"prod/{name} ends" not in run("simulate", "--days", "10").stdout, "it ends later"
+
+
+def test_a_revoked_version_shows_and_comes_back_only_by_force(api: API, name: str, run: Run) -> None:
+    first = api.call("GET", f"{certificate_path(name)}/versions").json["items"][0]["id"]
+    run("revoke", "prod", name, "--reason", "superseded")
+    finish(api, api.call("GET", f"{NATIVE}/operations?entry={name}").json["items"][0]["id"])
+    (line,) = [line for line in run("versions", "prod", name).stdout.splitlines() if first in line]
+    assert "REVOKED" in line
+    assert "The version is revoked" in run("rollback", "prod", name, first, code=1).stderr
+    assert run("rollback", "prod", name, first, "--force").stdout.startswith("The version is revoked, and clients")
+    assert "revoked:           YES" in run("renewal", "prod", name).stdout
+
+
 def test_revoking_says_what_takes_its_place(name: str, run: Run, running: tuple[API, RevokingIssuer]) -> None:
     said = run("revoke", "prod", name, "--reason", "superseded").stdout
     assert said.startswith("Revoked: version v-id-")
     assert "replaces it" in said
     assert running[1].revoked[-1] == 4
     assert "Invalid value for '--reason'" in run("revoke", "prod", name, "--reason", "whim", code=2).output
+
+
+def test_revoking_says_why_nothing_takes_its_place(api: API, name: str, run: Run) -> None:
+    first = api.call("GET", f"{certificate_path(name)}/versions").json["items"][0]["id"]
+    run("renew", "prod", name)
+    finish(api, api.call("GET", f"{NATIVE}/operations?entry={name}").json["items"][0]["id"])
+    said = run("revoke", "prod", name, "--reason", "superseded", "--version", first).stdout
+    assert said == f"Revoked: version {first}; nothing replaces it. It is not the current version; that one stays.\n"
+
+    by_hand = api.new_name()
+    assert api.generate(by_hand, f"{by_hand}.example.test", le_auto_renew=False).status == 201
+    said = run("revoke", "prod", by_hand, "--reason", "superseded").stdout
+    assert "nothing replaces it. le_auto_renew is false." in said
+    assert said.endswith(f"certorbit renew prod {by_hand}\n")
 
 
 def test_the_cas_refusal_is_shown_on_one_line(name: str, run: Run, running: tuple[API, RevokingIssuer]) -> None:
@@ -133,7 +195,8 @@ def test_the_simulation_lists_what_is_to_come(tmp_path_factory: pytest.TempPathF
         assert nothing.stdout == "Nothing is due by then.\n"
         for name in ("a", "b"):
             api.generate(name, f"{name}.example.test")
-            schedule(api, name, renew_at=api.clock.now(), reason="ari", issuer="other")
+            now = api.clock.now()
+            schedule(api, name, renew_at=now, info=window_at(api, now), issuer="other")
         result = CliRunner().invoke(app, ["simulate", "--days", "60"], env=env)
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines() == [
@@ -173,6 +236,11 @@ def test_a_service_that_does_not_run_is_said_to_be_out_of_reach(run: Run) -> Non
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         said = run("simulate", url=url, code=1).stderr
     assert said.startswith(f"certorbit: {url} can't be reached: [Errno 111] Connection refused.")
+
+
+def test_an_operator_who_writes_https_is_told_that_plain_http_answers(api: API, run: Run) -> None:
+    url = api.url.replace("http://", "https://")
+    assert f"What answers there speaks plain HTTP: write {api.url}" in run("simulate", url=url, code=1).stderr
 
 
 @contextmanager

@@ -246,6 +246,7 @@ async def test_an_update_writes_every_field_that_can_change(store: SQLStore) -> 
         next_attempt_at=NOW + timedelta(seconds=3),
         issuer_name="acme",
         problem=make_problem(),
+        overtaken=(1,),
     )
     await store.write(lambda tx: tx.operations.update(changed))
     assert await store.read(lambda tx: tx.operations.find(operation.id)) == changed

@@ -1,19 +1,20 @@
 """`ports.balancer_store` on SQLite and on PostgreSQL: listeners, attachments, copies, roll-outs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from certorbit.errors import Broken, LostRace
+from certorbit.errors import Broken, CredentialsRefused, LostRace, Unreachable
 from certorbit.model.balancer import ListenerKey
 from certorbit.model.client_policy import PolicyMark
 from certorbit.model.deployment import AttachmentID, Stage, Wanted
 from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID
-from certorbit.model.operation import OperationID
+from certorbit.model.operation import OperationID, problem_from
 from certorbit.model.site import ClientCertificateMode
+from certorbit.model.target_look import TargetLook
 from certorbit.ports.store import UnitOfWork
 from certorbit.storage import SQLStore
 from records import (
@@ -127,6 +128,33 @@ async def test_listeners_of_targets_that_are_not_in_the_settings_are_forgotten(s
     assert [listener.key.target for listener in await store.read(lambda tx: tx.listeners.list())] == ["a", "c"]
     await store.write(lambda tx: tx.listeners.forget_targets([]))
     assert await store.read(lambda tx: tx.listeners.list()) == []
+
+
+async def test_since_when_and_why_a_target_was_not_seen_is_kept_until_it_is_seen_again(store: SQLStore) -> None:
+    later, last = NOW + timedelta(minutes=5), NOW + timedelta(minutes=10)
+    refused = problem_from(CredentialsRefused("No \x00 right.", subject="edge"))
+    away = problem_from(Unreachable("No answer.", subject="edge", phase="connect"))
+
+    async def looks() -> Mapping[str, TargetLook]:
+        return await store.read(lambda tx: tx.listeners.looks())
+
+    assert await looks() == {}
+    await store.write(lambda tx: tx.listeners.miss("edge", refused, now=NOW))
+    assert await looks() == {"edge": TargetLook(None, NOW, refused)}, "it was never seen"
+    await store.write(lambda tx: tx.listeners.miss("edge", away, now=later))
+    assert await looks() == {"edge": TargetLook(None, NOW, away)}, "the newest reason, the same beginning"
+    await store.write(lambda tx: tx.listeners.replace("edge", [], now=later))
+    assert await looks() == {"edge": TargetLook(later, None, None)}, "a target without listeners is seen, too"
+    await store.write(lambda tx: tx.listeners.replace("edge", [make_listener()], now=last))
+    await store.write(lambda tx: tx.listeners.miss("edge", away, now=last + timedelta(minutes=5)))
+    assert await looks() == {"edge": TargetLook(last, last, away)}, "nothing is known since it was seen last"
+    assert await store.read(lambda tx: tx.listeners.list()) == [make_listener()]
+
+
+async def test_looks_at_targets_that_are_not_in_the_settings_are_forgotten(store: SQLStore) -> None:
+    await write_all(store, lambda tx, target: tx.listeners.replace(target, [], now=NOW), "a", "b")
+    await store.write(lambda tx: tx.listeners.forget_targets(["b"]))
+    assert set(await store.read(lambda tx: tx.listeners.looks())) == {"b"}
 
 
 async def test_an_attachment_reads_back_as_written(prod: SQLStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from certorbit.errors import LostRace
-from certorbit.model.entry import Entry, EntryUID, VersionID
+from certorbit.model.entry import Entry, EntryUID, Source, VersionID
 from certorbit.model.renewal import RenewalInfo
 from certorbit.model.schedule import Schedule
 from certorbit.ports.store import UnitOfWork
@@ -71,6 +71,12 @@ async def add(store: SQLStore, *uids: str) -> dict[str, Entry]:
 
     await store.write(work)
     return entries
+
+
+async def find_one(store: SQLStore, uid: str) -> Schedule:
+    found = await find(store, uid)
+    assert found is not None
+    return found
 
 
 async def put(store: SQLStore, *schedules: Schedule) -> None:
@@ -195,6 +201,71 @@ async def test_the_sweep_is_claimed_once_per_period(store: SQLStore) -> None:
     assert not await claim(NOW + MINUTE - timedelta(microseconds=1))
     assert await claim(NOW + MINUTE)
     assert not await store.write(lambda tx: tx.schedules.claim_sweep("nobody", now=NOW, every=MINUTE))
+
+
+async def test_a_turn_that_a_longer_period_planned_comes_within_the_present_one(store: SQLStore) -> None:
+    async def claim(now: datetime, every: timedelta) -> bool:
+        return await store.write(lambda tx: tx.schedules.claim_sweep("renewal", now=now, every=every))
+
+    assert await claim(NOW, 24 * HOUR)
+    assert not await claim(NOW + MINUTE, HOUR), "it was claimed a minute ago"
+    assert not await claim(NOW + HOUR, 24 * HOUR), "nor does a longer period put it off again"
+    assert await claim(NOW + MINUTE + HOUR, HOUR)
+    assert not await claim(NOW + 2 * HOUR, HOUR)
+
+
+async def test_what_is_idle_is_woken_and_nothing_else(prod: SQLStore) -> None:
+    await add(prod, "idle", "fresh", "planned", "never", "due")
+    idle = replace(make_schedule("idle", look_at=NOW + HOUR), renew_at=None, info=None)
+    await put(
+        prod,
+        idle,
+        make_schedule("planned", look_at=NOW + HOUR),
+        replace(make_schedule("never", look_at=None), renew_at=None),
+        replace(make_schedule("due", look_at=NOW - HOUR), renew_at=None),
+    )
+    await prod.write(lambda tx: tx.schedules.look_at(EntryUID("fresh"), NOW + HOUR))
+    assert await prod.write(lambda tx: tx.schedules.wake_idle(now=NOW)) == 2
+    looks = {uid: (await find_one(prod, uid)).look_at for uid in ("idle", "fresh", "planned", "never", "due")}
+    assert looks == {"idle": NOW, "fresh": NOW, "planned": NOW + HOUR, "never": None, "due": NOW - HOUR}
+    assert await find(prod, "idle") == replace(idle, look_at=NOW), "the rest of it stays"
+
+
+async def test_what_has_no_plan_is_listed_by_its_end(prod: SQLStore) -> None:
+    entries = await add(prod, "late", "early", "planned", "never")
+    for uid, days in (("late", 20), ("early", 10)):
+        version = entries[uid].current
+        assert version is not None
+        newer = replace(
+            version, id=VersionID(f"v-{uid}"), facts=replace(version.facts, not_after=NOW + days * 24 * HOUR)
+        )
+        await prod.write(lambda tx, v=newer: tx.entries.add_version(v))  # type: ignore[misc]
+    await put(
+        prod,
+        replace(make_schedule("late"), renew_at=None),
+        make_schedule("planned"),
+        replace(make_schedule("never", look_at=None), renew_at=None),
+    )
+    await prod.write(lambda tx: tx.schedules.look_at(EntryUID("early"), NOW))
+    found = await prod.read(lambda tx: tx.schedules.list_unplanned(limit=10))
+    assert [(entry.uid, schedule.renew_at) for entry, schedule in found] == [("early", None), ("late", None)]
+    assert [entry.uid for entry, _ in await prod.read(lambda tx: tx.schedules.list_unplanned(limit=1))] == ["early"]
+
+
+async def test_makers_are_counted_by_configuration_and_choice(prod: SQLStore) -> None:
+    entries = {uid: make_entry(uid, uid=uid) for uid in ("a", "b", "chosen", "uploaded", "off")}
+    for uid, entry in entries.items():
+        assert entry.current is not None
+        source = Source.UPLOADED if uid == "uploaded" else Source.GENERATED
+        version = replace(entry.current, source=source, issuer_name="le")
+        made = replace(entry, current=version, le_auto_renew=uid != "off")
+        await prod.write(lambda tx, e=made: tx.entries.add(e))  # type: ignore[misc]
+    await put(prod, replace(make_schedule("chosen"), issuer="lab"), replace(make_schedule("b"), issuer=""))
+    found = await prod.read(lambda tx: tx.schedules.count_makers())
+    assert {(maker.config, maker.made_by, maker.chosen): maker.certificates for maker in found} == {
+        ("prod", "le", ""): 2,
+        ("prod", "le", "lab"): 1,
+    }
 
 
 async def test_of_many_that_claim_the_sweep_at_once_one_gets_it(store: SQLStore, other_store: SQLStore) -> None:

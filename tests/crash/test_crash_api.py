@@ -84,7 +84,7 @@ def test_a_validation_that_fails_because_we_are_dead_is_a_recorded_failure(tmp_p
         assert failed, "the CA found us alive: the test shows nothing"
         for operation in failed:
             assert operation["promised"], operation
-            assert operation["attempt"] == 2, operation
+            assert operation["attempt"] == 1, operation
             assert operation["next_attempt_at"], operation
             assert "connection refused" in operation["problem"]["message"].lower(), operation
             assert node.client.certificate(operation["entry"]).status == 200, "the entry stays"

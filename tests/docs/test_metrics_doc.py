@@ -7,11 +7,14 @@ import pytest
 import yaml
 
 from certorbit.api.standing_metrics import StandingMetrics
+from certorbit.api.upkeep_metrics import SWEEPS, UpkeepMetrics
 from certorbit.clock import SystemClock
 from certorbit.model.deployment import Stage
-from certorbit.model.operation import OperationState
+from certorbit.model.operation import OperationKind, OperationState
 from certorbit.model.standing import RevocationStanding
+from certorbit.model.upkeep import RenewalStanding, Validity, Within
 from certorbit.observe.metrics import Metrics
+from certorbit.workflows import inventory, renewal
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "metrics.md").read_text()
@@ -24,6 +27,11 @@ VALUES = {
     "stage": {stage.value for stage in Stage},
     "revocation": {standing.value for standing in RevocationStanding},
     "state": {state.value for state in OperationState},
+    "kind": {kind.value for kind in OperationKind},
+    "validity": {validity.value for validity in Validity},
+    "within": {within.value for within in Within},
+    "renewal": {standing.value for standing in RenewalStanding},
+    "sweep": {renewal.NAME, inventory.NAME},
 }
 
 
@@ -69,5 +77,10 @@ def test_both_alarms_that_matter_most_are_there() -> None:
 
 def test_the_numbers_that_are_not_read_yet_raise_no_alarm() -> None:
     metrics = Metrics()
-    StandingMetrics(store=None, clock=SystemClock(), metrics=metrics)  # type: ignore[arg-type]
+    for metrics_of in (StandingMetrics, UpkeepMetrics):
+        metrics_of(store=None, clock=SystemClock(), metrics=metrics)  # type: ignore[arg-type]
     assert [line for line in metrics.render().splitlines() if not line.startswith("#")] == []
+
+
+def test_the_sweeps_that_are_watched_are_those_of_the_workers() -> None:
+    assert set(SWEEPS) == {inventory.NAME, renewal.NAME}

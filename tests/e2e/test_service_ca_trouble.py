@@ -30,7 +30,7 @@ def assert_promised(client: Client, entry_id: str, *, says: str, least_pause: ti
     assert answer.status == 400
     assert "still being issued" in answer.json["message"]
     (operation,) = client.operations(entry_id)
-    assert (operation["state"], operation["attempt"], operation["promised"]) == ("waiting", 2, True)
+    assert (operation["state"], operation["attempt"], operation["promised"]) == ("waiting", 1, True)
     assert operation["finished_at"] is None
     steps = client.operation(operation["id"])["steps"]
     assert steps[-1]["name"] == "conclude"

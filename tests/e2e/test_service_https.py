@@ -219,6 +219,13 @@ def test_a_plain_request_to_the_https_port_is_ended_at_once_and_others_go_on(sel
     assert self_signed.client.get("/readyz").status == 200
 
 
+def test_an_operator_who_writes_http_is_told_that_https_answers(self_signed: HTTPSService) -> None:
+    said = operator(f"http://127.0.0.1:{self_signed.port}")
+    assert said.returncode == 1
+    assert f"What answers there speaks HTTPS: write https://127.0.0.1:{self_signed.port}" in said.stderr
+    assert "Is the service running" not in said.stderr
+
+
 def test_client_certificates_are_asked_for_checked_and_logged(start: Starter, tmp_path: Path) -> None:
     ours, theirs = make_house(1), make_house(2)
     server, key = ours.issue("api.example.test", key="rsa-2048")

@@ -124,7 +124,7 @@ def test_what_was_promised_stays_when_the_ca_refuses_and_is_tried_again(odd_site
         odd_site.ca.judge = lambda name: refusal if name == "promised.example.com" else None
     wait_until(lambda: odd_site.client.operation(operation_id)["state"] == "waiting", what="the failed attempt")
     operation = odd_site.client.operation(operation_id)
-    assert operation["attempt"] == 2
+    assert operation["attempt"] == 1
     assert operation["problem"]["detail"] == "no such host"
     assert [part["identifier"] for part in operation["problem"]["subproblems"]] == ["promised.example.com"]
     assert odd_site.client.certificate("promised").json["cert_body"] == ""

@@ -103,7 +103,7 @@ def test_a_wrong_setting_is_named_in_one_line(
     [
         pytest.param(b"[issuance\n", ("no TOML", "line 1"), id="syntax"),
         pytest.param(b"\xff\xfe", ("no TOML",), id="encoding"),
-        pytest.param(b"colour = 1", ("COLOUR",), id="unknown-name"),
+        pytest.param(b"colour = 1", ("certorbit.toml: colour: there is no such setting",), id="unknown-name"),
         pytest.param(b"[[issuers]]\nname='a'\ntype='internal'\n" * 2, ("issuers", "'a'", "twice"), id="name-twice"),
     ],
 )

@@ -1,6 +1,6 @@
 """Certificates, chains, keys, stores and revocation lists: whatever comes is taken, or refused with a message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from certorbit.errors import BadMaterial, CRLUnusable
 from certorbit.model.entry import Side
 from certorbit.model.material import CertificateFacts, Material
+from certorbit.pki.bundle_lists import find_places
 from certorbit.pki.chain import check_issue
-from certorbit.pki.crl import read_crls
+from certorbit.pki.crl import check_bundle_crls, read_crls
 from certorbit.pki.crl_check import check_dates, check_follows, check_scope, check_signed_by, find_revoked
 from certorbit.pki.crl_check import read_crl as index_crl
 from certorbit.pki.crl_points import read_leaf
@@ -27,6 +28,7 @@ from certorbit.pki.public_key import hash_public_key
 from certorbit.pki.read import read_facts
 from certorbit.pki.upload import read_upload
 from fuzz.holding import EXAMPLES, Secrets, bounded, check_steady, hold
+from fuzz.hostile_bundles import BUNDLES, hostile_bundles
 from fuzz.mutating import damaged_bytes, damaged_der, damaged_text, pem_of, read_pem
 from make import NOW, crl_scope, distribution_points, make_chain, make_crl, make_key, pem, revoke, write_key
 from unit.pki import pfx_stores
@@ -127,6 +129,16 @@ def take_crl(content: bytes) -> None:
     assert index.crl.tbs_certlist_bytes in {x509.load_der_x509_crl(crl).tbs_certlist_bytes for crl in CRLS}
 
 
+def take_bundle(given: tuple[str, Sequence[str]]) -> None:
+    """What was taken at the upload is what the hourly look can read, and it finds the list of a CA again."""
+    body, lists = given
+    bundle = read_upload(body, "", side=Side.CLIENT_CA)
+    crls = read_crls(lists)
+    check_bundle_crls(crls, bundle_pem=bundle.chain_pem)
+    places = find_places(bundle.chain_pem, crls)
+    assert sum(place.held is not None for place in places) == len(crls)
+
+
 def take_store(store: bytes) -> None:
     key, chain = open_store(store, None)
     if key is not None:
@@ -194,6 +206,7 @@ ENTRY_POINTS = {
     "a list given at upload": EntryPoint(
         damaged_der(CRLS).map(crl_pem) | damaged_text([crl_pem(CRL)], FRAGMENTS), lambda text: read_crls([text])
     ),
+    "a CA bundle with lists": EntryPoint(hostile_bundles(), take_bundle),
     "a list that was downloaded": EntryPoint(
         damaged_der(CRLS) | damaged_bytes([*CRLS, crl_pem(CRL).encode()]), take_crl
     ),
@@ -240,6 +253,8 @@ def test_what_is_fuzzed_is_taken_undamaged() -> None:
     take_issue(CHAIN.chain_pem)
     for store in (*STORES, SEALED_STORE):
         take_store(store)
+    for bundle in BUNDLES:
+        take_bundle(bundle)
     assert len(read_leaf(RICH.chain_pem).points) == 2
     assert len(read_crls([crl_pem(CRL)])) == 1
     for content in CRLS:

@@ -261,7 +261,7 @@ def test_a_database_that_was_in_use_or_is_another_s_is_never_written_to(
 
 
 def test_an_empty_database_has_nothing_to_back_up(empty_database_url: str, tmp_path: Path) -> None:
-    with pytest.raises(Broken, match="there is nothing to back up"):
+    with pytest.raises(NotFound, match="There is no database of Certorbit"):
         make_backup(settings_of(empty_database_url, tmp_path), tmp_path / "backup", lock=LOCK, with_keyring=False)
     assert not (tmp_path / "backup").exists()
 

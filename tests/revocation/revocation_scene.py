@@ -22,6 +22,7 @@ from certorbit.ports.store import Job, UnitOfWork
 from certorbit.revocation.lists import CRLLists
 from certorbit.revocation_settings import RevocationSettings
 from certorbit.services import revocation
+from certorbit.services.permitting import ConfigIssuers
 from certorbit.storage import SQLStore, make_engine
 from certorbit.workflows.revocation_look import RevocationLook
 from fakes.clock import FakeChance, FakeClock
@@ -180,7 +181,7 @@ class Scene:
             entry,
             verdict=verdict,
             is_news=is_news,
-            issuers=self.issuers,  # type: ignore[arg-type]
+            issuers=ConfigIssuers(self.issuers),  # type: ignore[arg-type]
             now=now,
             new_id=self.new_id,
         )

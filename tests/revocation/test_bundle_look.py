@@ -1,11 +1,15 @@
 """Lists of CA bundles: newer ones come from a real web server, and reach the listeners that check clients by them."""
 
+import asyncio
+import sys
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
 
 from certorbit.model.balancer import ListenerKey
 from certorbit.model.client_policy import PolicyMark
@@ -14,6 +18,7 @@ from certorbit.model.entry import Entry, EntryID, EntryUID, Side, Source, Versio
 from certorbit.model.operation import OperationKind
 from certorbit.model.site import ClientCertificateMode, Site, SiteID
 from certorbit.pki.crl_check import read_crl
+from certorbit.pki.crl_signers import FREE_TRIES, MOST_MORE_TRIES
 from certorbit.pki.read import read_facts
 from certorbit.workflows.bundle_look import EVERY, BundleLook
 from make import NOW, crl_scope, distribution_points, make_certificate, make_crl, make_key, pem
@@ -171,3 +176,63 @@ async def test_one_node_looks_in_an_hour(scene: Scene) -> None:
     scene.clock.advance(60)
     again = BundleLook(store=scene.store, source=scene.lists, clock=scene.clock, new_id=scene.new_id)
     assert (await again.sweep(), await numbers(scene)) == (0, [1])
+
+
+async def test_what_a_bundle_may_make_costly_is_not_done_on_the_event_loop(scene: Scene) -> None:
+    url = scene.web.url("/root.crl")
+    await add(scene, "clients", ROOT, crl=(pem_of(crl_of(scene, number=1, url=url)),))
+    scene.web.say("/root.crl", crl_of(scene, number=2, url=url))
+    called: set[str] = set()
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            called.add(frame.f_code.co_name)
+
+    sys.setprofile(note)  # of this thread alone
+    try:
+        assert await look(scene) == 1
+    finally:
+        sys.setprofile(None)
+    assert {"sweep", "_look_at"} <= called
+    assert not called & {"find_places", "read_facts", "check_signed_by", "read_crl", "write_crls"}
+
+
+async def test_a_bundle_whose_urls_never_answer_holds_up_no_other_one(scene: Scene) -> None:
+    held, url = asyncio.Event(), scene.web.url("/root.crl")
+
+    async def say_nothing(_writer: asyncio.StreamWriter, _web: object) -> None:
+        await held.wait()
+
+    scene.web.answers["/silent.crl"] = say_nothing
+    silent = scene.web.url("/silent.crl")
+    await add(scene, "another", ROOT, crl=(pem_of(crl_of(scene, number=1, url=silent)),))
+    await add(scene, "clients", ROOT, crl=(pem_of(crl_of(scene, number=1, url=url)),))
+    scene.web.say("/root.crl", crl_of(scene, number=2, url=url))
+    scene.clock.advance(EVERY.total_seconds())
+    look_at_all = BundleLook(
+        store=scene.store, source=scene.lists, clock=scene.clock, new_id=scene.new_id, bundle_seconds=1.0
+    )
+    assert (await look_at_all.sweep(), await numbers(scene)) == (1, [2])
+    held.set()
+
+
+async def test_a_bundle_that_it_cannot_be_told_of_whose_its_lists_are_keeps_them(scene: Scene) -> None:
+    """Stored before such ones were refused: trying all of its CAs each hour would take the time of everything else."""
+    keys = [make_key(index=1000 + number) for number in range(FREE_TRIES + MOST_MORE_TRIES + 1)]
+    many = [make_certificate(key=key, subject="CN=Root", is_ca=True) for key in keys]
+    await add(scene, "clients", *many, crl=(pem_of(crl_of(scene, number=1, key=keys[-1])),))
+    with capture_logs() as logs:
+        assert (await look(scene), await numbers(scene)) == (0, [1])
+    assert [line["event"] for line in logs if "bundle" in line["event"]] == ["bundle.unreadable"]
+
+
+async def test_lists_that_are_too_long_to_be_kept_with_a_bundle_are_not_taken(scene: Scene) -> None:
+    url = scene.web.url("/root.crl")
+    await add(scene, "clients", ROOT, crl=(pem_of(crl_of(scene, number=1, url=url)),))
+    scene.web.say("/root.crl", crl_of(scene, number=2, url=url))
+    for most_bytes, kept in ((100, [1]), (100_000, [2])):
+        scene.clock.advance(EVERY.total_seconds())
+        await BundleLook(
+            store=scene.store, source=scene.lists, clock=scene.clock, new_id=scene.new_id, most_bytes=most_bytes
+        ).sweep()
+        assert await numbers(scene) == kept

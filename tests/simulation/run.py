@@ -39,6 +39,7 @@ from certorbit.model.operation import Operation, OperationKind
 from certorbit.model.renewal import RenewalRules
 from certorbit.ports.store import UnitOfWork
 from certorbit.services import certificates, promises, renewals
+from certorbit.services.permitting import ConfigIssuers
 from certorbit.storage import SQLStore, make_engine, migrate
 from certorbit.workflows.issuance import Issuance
 from certorbit.workflows.renewal import Renewal
@@ -155,6 +156,7 @@ class Simulation:
             chance=self.world,
             rules=RenewalRules(),
             start=self._start_renewal,
+            go_on=lambda tx, operation, now: renewals.start_next_attempt(tx, operation, issuer="", now=now),
         )
         self.sweeps = 0
 
@@ -230,7 +232,9 @@ class Simulation:
         accepted = certificates.generate(tx, command, by="tester", now=START, new_id=self.new_id, covers=lambda _: True)
         assert accepted.operation is not None
         promises.promise(tx, accepted.operation, now=START)
-        renewals.change_schedule(tx, PROD, command.id, paused=None, issuer=issuer, issuers=self.cas, now=START)
+        renewals.change_schedule(
+            tx, PROD, command.id, paused=None, issuer=issuer, issuers=ConfigIssuers(self.cas), now=START
+        )
         self.operations[accepted.operation] = self.names[command.id][0]
 
     async def _sweep(self) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certorbit.cli.serving import _read_client
+from certorbit.cli.http_connection import read_client
 from certorbit.errors import BadMaterial
 from make import make_certificate, make_key
 
@@ -20,20 +20,20 @@ def shown(*, days: float, subject: str = "O=Example,CN=edge-1") -> bytes:
 
 
 def test_a_clients_names_and_fingerprint_are_read() -> None:
-    client = _read_client(shown(days=1))
+    client = read_client(shown(days=1))
     assert (client.subject, client.san) == ("O=Example, CN=edge-1", ("edge-1.example.test",))
     assert len(client.fingerprint) == 64
 
 
 def test_names_with_line_ends_stay_on_their_line() -> None:
-    assert _read_client(shown(days=1, subject="CN=edge\nforged")).subject == "CN=edge\\nforged"
+    assert read_client(shown(days=1, subject="CN=edge\nforged")).subject == "CN=edge\\nforged"
 
 
 def test_a_certificate_that_has_ended_since_the_session_began_is_refused() -> None:
     with pytest.raises(BadMaterial, match="has ended"):
-        _read_client(shown(days=-1))
+        read_client(shown(days=-1))
 
 
 def test_what_is_no_certificate_is_refused() -> None:
     with pytest.raises(BadMaterial, match="can't be read"):
-        _read_client(b"\x30\x03\x02\x01\x00")
+        read_client(b"\x30\x03\x02\x01\x00")

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from issuance_parts import CHAINS, Death, DirectFlow, ScriptedIssuer
 
 from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, EntryUID, Side, Source, Version, VersionID
+from certorbit.model.failover import order_for
 from certorbit.model.identifiers import Identifier
 from certorbit.model.material import KeyType
 from certorbit.model.operation import Operation, OperationKind
@@ -22,6 +23,7 @@ from certorbit.pki.pem import read_certificates
 from certorbit.pki.read import read_facts
 from certorbit.ports.store import Job, UnitOfWork
 from certorbit.services import renewals
+from certorbit.services.permitting import ConfigIssuers
 from certorbit.storage import SQLStore, make_engine
 from certorbit.workflows.issuance import Issuance
 from certorbit.workflows.renewal import Renewal
@@ -92,6 +94,7 @@ class Desk:
         self.reuse_key = False
         self.by_config: dict[str, tuple[str, ...]] = {}
         self.jobs: deque[Job] = deque()
+        self.woken: set[str] = set()
         numbers = count(1)
         self.new_id = lambda: f"id-{next(numbers)}"
         self.store.connect_enqueue(self._enqueue)
@@ -176,7 +179,13 @@ class Desk:
             chance=FakeChance(),
             rules=NO_SPREAD,
             start=self._start,
+            _done=self.woken,
+            go_on=lambda tx, operation, now: renewals.start_next_attempt(tx, operation, issuer="", now=now),
         )
+
+    def restart(self) -> None:
+        """Let the next sweep be the first one of its worker."""
+        self.woken = set()
 
     async def sweep(self, *, after: timedelta = timedelta(0)) -> int:
         """Sweep, in a minute that nobody has swept yet."""
@@ -185,11 +194,9 @@ class Desk:
         self.clock.advance(minutes=1)
         return started
 
-    async def run_attempt(self) -> Operation:
-        """Run the next attempt at its time. Returns: its operation afterwards."""
-        job = self.jobs.popleft()
-        self.clock.advance(job.delay_seconds)
-        issuance = Issuance(
+    def issuance(self) -> Issuance:
+        """Return the workflow as a worker has it."""
+        return Issuance(
             store=self.store,
             keyring=self.keyring,
             issuers=self.issuers,
@@ -202,7 +209,12 @@ class Desk:
             wake=lambda _: None,
             slots=asyncio.Semaphore(1),
         )
-        await issuance.run(DirectFlow([], Death()), job.operation, job.attempt)
+
+    async def run_attempt(self) -> Operation:
+        """Run the next attempt at its time. Returns: its operation afterwards."""
+        job = self.jobs.popleft()
+        self.clock.advance(job.delay_seconds)
+        await self.issuance().run(DirectFlow([], Death()), job.operation, job.attempt)
         operation = await self.store.read(lambda tx: tx.operations.find(job.operation))
         assert operation is not None
         return operation
@@ -236,9 +248,21 @@ class Desk:
     async def change(self, name: str = "shop", *, paused: bool | None = None, issuer: str | None = None) -> None:
         await self.store.write(
             lambda tx: renewals.change_schedule(
-                tx, PROD, EntryID(name), paused=paused, issuer=issuer, issuers=self.issuers, now=self.clock.now()
+                tx,
+                PROD,
+                EntryID(name),
+                paused=paused,
+                issuer=issuer,
+                issuers=self.config_issuers(),
+                now=self.clock.now(),
             )
         )
+
+    def config_issuers(self) -> ConfigIssuers:
+        """Return the configuration's issuers as the API has them."""
+        by_name = {issuer.name: issuer for issuer in self.issuers}
+        names = order_for(PROD, tuple(by_name), self.by_config)
+        return ConfigIssuers([by_name[name] for name in names], is_own=bool(self.by_config.get(PROD)))
 
     def _start(self, tx: UnitOfWork, entry: Entry, kind: OperationKind, issuer: str, now: datetime) -> Operation:
         return renewals.start_operation(tx, entry, kind, issuer=issuer, now=now, new_id=self.new_id)

@@ -123,6 +123,40 @@ async def test_a_target_that_refuses_us_changes_nothing_of_what_is_known(lab: La
     assert len(await lab.store.read(lambda tx: tx.listeners.list())) == 1
 
 
+async def test_since_when_and_why_a_target_is_not_seen_is_written_down(lab: Lab) -> None:
+    def away(method: str, _place: str) -> None:
+        if method == "discover":
+            raise Unreachable("Nobody is there.", subject="edge", phase="connect")
+
+    await look(lab)
+    seen_at = lab.clock.now()
+    lab.targets[0].before = away
+    for _ in range(2):
+        await look(lab)
+        found = (await lab.store.read(lambda tx: tx.listeners.looks()))[lab.targets[0].name]
+        assert (found.seen_at, found.unseen_since) == (seen_at, seen_at)
+        assert found.problem is not None
+        assert found.problem.message == "Nobody is there."
+    lab.targets[0].before = lambda *_: None
+    await look(lab)
+    again = (await lab.store.read(lambda tx: tx.listeners.looks()))[lab.targets[0].name]
+    assert (again.seen_at, again.unseen_since, again.problem) == (lab.clock.now(), None, None)
+
+
+async def test_a_database_that_is_away_says_nothing_of_a_target(lab: Lab) -> None:
+    await look(lab)
+    before = await lab.store.read(lambda tx: tx.listeners.looks())
+
+    def away(method: str, _place: str) -> None:
+        if method == "discover":
+            raise Unreachable("The shelf can't be read.", subject="edge", phase="database")
+
+    lab.targets[0].before = away
+    with pytest.raises(Unreachable):
+        await look(lab)
+    assert await lab.store.read(lambda tx: tx.listeners.looks()) == before
+
+
 async def test_copies_that_could_not_be_removed_are_removed_later(lab: Lab) -> None:
     key = lab.targets[0].add_listener("l2")
     await lab.attach_for_good("www", key)

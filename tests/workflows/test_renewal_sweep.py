@@ -123,7 +123,7 @@ async def test_a_certificate_of_an_issuer_that_is_gone_is_renewed_by_its_dates(d
 
 
 async def test_without_le_auto_renew_nothing_is_renewed_and_it_is_looked_at_tomorrow(desk: Desk) -> None:
-    uid = await desk.add(age=89 * DAY, le_auto_renew=False)
+    uid = await desk.add(age=30 * DAY, le_auto_renew=False)
     now = desk.clock.now()
     assert await desk.sweep() == 0
     schedule = await desk.schedule(uid)

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
 from certorbit.clock import SystemChance, SystemClock
@@ -21,8 +23,9 @@ from certorbit.storage.store import SQLStore
 from certorbit.tls_settings import TLSSettings
 from certorbit.workflows.service_tls import Served, ServiceTLS
 from fakes.memory_keyring import MemoryKeyring
-from make import Chain, make_chain
+from make import Chain, PrivateKey, make_chain, make_crl
 from records import make_configuration, make_entry
+from unit.net.client_handshake import get_in
 
 NOW = datetime.now(UTC)
 FIRST, SECOND = (make_chain(names=["api.example.test"], key_index=index, now=NOW) for index in (50, 51))
@@ -226,3 +229,30 @@ async def test_optional_client_certificates_are_not_asked_for_while_nothing_can_
     served = await look(tls)
     assert served is not None
     assert served.context.verify_mode.name == "CERT_OPTIONAL"
+
+
+async def test_clients_of_a_ca_that_the_file_itself_revokes_do_not_get_in(scene: Scene, tmp_path: Path) -> None:
+    issuing, root = CLIENTS.issuers
+    issuing_key, root_key = CLIENTS.issuer_keys
+    shown, file = [CLIENTS.leaf, issuing], tmp_path / "clients.pem"
+
+    def write_bundle(*revoked: int) -> None:
+        lists = (crl_of(root, root_key, *revoked), crl_of(issuing, issuing_key))
+        file.write_text(CLIENTS.issuers_pem + "".join(lists))
+
+    write_bundle()
+    tls = scene.tls(client_certificates="required", client_ca_file=file)
+    assert get_in((await tls.start()).context, shown, CLIENTS.key, tmp_path)
+    write_bundle(issuing.serial_number)
+    with capture_logs() as lines:
+        served = await look(tls)
+    assert served is not None
+    assert not get_in(served.context, shown, CLIENTS.key, tmp_path)
+    assert [line["subjects"] for line in lines if line["event"] == "tls.client_cas_left_out"] == [
+        (read_facts(issuing).subject,)
+    ]
+
+
+def crl_of(issuer: x509.Certificate, key: PrivateKey, *revoked: int) -> str:
+    der = make_crl(issuer, key, revoked=revoked, start=NOW - timedelta(hours=1), end=NOW + timedelta(days=7))
+    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode()

@@ -34,7 +34,10 @@ class TargetBody(BaseModel):
     type: str
     provider: str
     configurations: list[str]
-    listeners: int = Field(description="How many listeners the last look found")
+    listeners: int | None = Field(description="How many there were when it was seen last; null: it never was")
+    seen_at: datetime | None = Field(description="When it answered last")
+    unseen_since: datetime | None = Field(description="Since when it has not been seen; null: the last look saw it")
+    problem: ProblemBody | None = Field(description="Why the last look did not see it")
 
 
 class TargetList(BaseModel):
@@ -104,6 +107,10 @@ class AttachmentBody(BaseModel):
     version: str | None
     proof: ProofBody | None
     problem: ProblemBody | None
+    unseen_since: datetime | None = Field(
+        description="Since when the listener's target has not been seen: all else is from before. null: it was"
+    )
+    unseen_problem: ProblemBody | None = Field(description="Why the last look did not see the target")
 
 
 class DeploymentBody(BaseModel):

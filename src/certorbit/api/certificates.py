@@ -39,7 +39,7 @@ from certorbit.errors import BadInput
 from certorbit.model.access import Principal, Right
 from certorbit.model.commands import ChangeEntry, Generate, Upload
 from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID, ProviderLink, Side, VersionID, parse_side
-from certorbit.model.identifiers import Identifier, normalise_identifiers
+from certorbit.model.identifiers import normalise_identifiers
 from certorbit.model.material import Material
 from certorbit.model.site import Site
 from certorbit.pki.crl import check_bundle_crls, read_crls
@@ -51,15 +51,18 @@ from certorbit.services.verdicts import is_revoked
 CopiesByEntry = Mapping[EntryUID, Sequence[ProviderLink]]
 
 CREATED = "Successfully created entry"
+MOST_DOMAINS = 1000  # read at all; a certificate has 100 names, after duplicates and empty ones are left out
+_MOST_READ_AT_ONCE = 2  # uploads; a hostile one takes half a second of CPU, and exports need threads, too
 _DEFAULT_BODY = {"id": "", "le_auto_renew": True, "le_auto_replace": True, "le_hash": "", "provider_links": []}
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateRoutes:
-    """The endpoints of one dialect."""
+    """The endpoints of one dialect. uploads: slots for those that are read at this moment, in any dialect."""
 
     parts: Parts
     dialect: Dialect
+    uploads: asyncio.Semaphore
 
     async def list_certificates(self, config: ConfigPath, caller: CertificateReader) -> Response:
         """Get a list of the certificates of a configuration"""
@@ -96,7 +99,9 @@ class CertificateRoutes:
         config: ConfigPath,
         entry_id: EntryPath,
         caller: Writer,
-        domains: Annotated[list[str], Query(default_factory=list, description="Names to generate for")],
+        domains: Annotated[
+            list[str], Query(default_factory=list, max_length=MOST_DOMAINS, description="Names to generate for")
+        ],
     ) -> Response:
         """Create a new certificate for a list of domains, or upload an existing one
 
@@ -209,14 +214,12 @@ class CertificateRoutes:
             provider_links=_links_of(body),
         )
         now = parts.clock.now()
-        for issuer in parts.issuers_of(config)[:1]:
-            certificates.check_issuer(side, issuer.directory)
-
-        def covers(identifier: Identifier) -> bool:
-            return any(issuer.covers(identifier) for issuer in parts.issuers_of(config)[:1])
-
+        first = parts.issuers_of(config)[0]
+        certificates.check_issuer(side, first.directory)
         accepted = await parts.store.write(
-            lambda tx: certificates.generate(tx, command, by=by, now=now, new_id=parts.new_id, covers=covers)
+            lambda tx: certificates.generate(
+                tx, command, by=by, now=now, new_id=parts.new_id, covers=first.covers, issuer=first.name
+            )
         )
         if accepted.operation is not None:
             await wait_for_issuance(parts, accepted.operation)
@@ -225,9 +228,8 @@ class CertificateRoutes:
         self, config: ConfigID, entry_id: EntryID, *, body: CertificateCreate, side: Side, by: str
     ) -> None:
         parts = self.parts
-        material = await asyncio.to_thread(read_upload, body.cert_body, body.private_key, side=side)
-        # A leaf has no CRLs of its own: its issuer's is kept once, for all (contract.md).
-        crl = await asyncio.to_thread(_read_lists, body.crl, material) if side.is_ca_bundle else ()
+        async with self.uploads:
+            material, crl = await asyncio.to_thread(_read_material, body, side)
         command = Upload(
             config=config,
             id=entry_id,
@@ -267,8 +269,9 @@ class CertificateRoutes:
 
 def add_certificate_routes(app: FastAPI, parts: Parts) -> None:
     """Add the certificates under every dialect's prefix."""
+    uploads = asyncio.Semaphore(_MOST_READ_AT_ONCE)
     for dialect in DIALECTS:
-        _add_dialect(app, CertificateRoutes(parts, dialect))
+        _add_dialect(app, CertificateRoutes(parts, dialect, uploads))
 
 
 def _add_dialect(app: FastAPI, routes: CertificateRoutes) -> None:
@@ -299,11 +302,14 @@ def _links_of(body: CertificateCreate) -> tuple[ProviderLink, ...]:
     return tuple(ProviderLink(link=at.link, provider=at.provider, region=at.region) for at in body.provider_links)
 
 
-def _read_lists(texts: Sequence[str], bundle: Material) -> tuple[str, ...]:
-    """Return a bundle's revocation lists, checked. Raises BadMaterial."""
-    crls = read_crls(texts)
-    check_bundle_crls(crls, bundle_pem=bundle.chain_pem)
-    return crls
+def _read_material(body: CertificateCreate, side: Side) -> tuple[Material, tuple[str, ...]]:
+    """Return what is uploaded and, of a CA bundle, its revocation lists, all checked. Raises BadMaterial."""
+    material = read_upload(body.cert_body, body.private_key, side=side)
+    if not side.is_ca_bundle:  # a leaf has no CRLs of its own: its issuer's is kept once, for all (contract.md)
+        return material, ()
+    crls = read_crls(body.crl)
+    check_bundle_crls(crls, bundle_pem=material.chain_pem)
+    return material, crls
 
 
 def _check_may_export(entry: Entry, *, caller: Principal) -> None:

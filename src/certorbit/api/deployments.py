@@ -1,7 +1,8 @@
 """Deployments and targets in the native API: what is served where, by which proof, and whether targets are usable."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Query
 from starlette.responses import Response
@@ -20,10 +21,12 @@ from certorbit.model.audit import Action, AuditEvent
 from certorbit.model.deployment import Attachment, Proof, Rollout
 from certorbit.model.entry import EntryID
 from certorbit.model.operation import OperationID, OperationState
+from certorbit.model.target_look import TargetLook
 from certorbit.services import deployments, operations
 from certorbit.services.deployments import Deployment
 
 PREFIX = "/api/certorbit/v1"
+_NEVER: Final = TargetLook(seen_at=None, unseen_since=None, problem=None)  # nobody looked at the target yet
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 TargetPath = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="The target's name in the settings")]
 
@@ -59,14 +62,17 @@ class DeploymentRoutes:
     async def list_certificate_deployments(self, config: ConfigPath, entry_id: EntryPath, _caller: Reader) -> Response:
         """Get a certificate's deployments, newest first, and where it is attached"""
         config_id = read_config(config)
-        items, total, attachments = await self.parts.store.read(
-            lambda tx: deployments.list_of_certificate(tx, config_id, EntryID(entry_id))
+        (items, total, attachments), looks = await self.parts.store.read(
+            lambda tx: (deployments.list_of_certificate(tx, config_id, EntryID(entry_id)), tx.listeners.looks())
         )
         return JSONAnswer(
             {
                 "total": total,
                 "items": [_render(item) for item in items],
-                "attachments": [_render_attachment(attachment) for attachment in attachments],
+                "attachments": [
+                    _render_attachment(attachment, looks.get(attachment.listener.target, _NEVER))
+                    for attachment in attachments
+                ],
             }
         )
 
@@ -80,7 +86,8 @@ class DeploymentRoutes:
 
     async def list_targets(self, caller: ReaderOfOwn) -> Response:
         """Get the targets of the settings; for a key of some configurations those that are open to one of them"""
-        found = await self.parts.store.read(lambda tx: tx.listeners.list())
+        found, looks = await self.parts.store.read(lambda tx: (tx.listeners.list(), tx.listeners.looks()))
+        counts = Counter(listener.key.target for listener in found)
         types = {table.name: table.type for table in self.parts.settings.targets}
         items = [
             {
@@ -88,7 +95,7 @@ class DeploymentRoutes:
                 "type": types.get(name, ""),
                 "provider": placed.target.provider,
                 "configurations": [config for config in placed.configurations if caller.may_reach(config)],
-                "listeners": sum(1 for listener in found if listener.key.target == name),
+                **_render_look(looks.get(name, _NEVER), listeners=counts[name]),
             }
             for name, placed in self.parts.targets.items()
             if not caller.is_limited or any(map(placed.is_open_to, caller.configurations))
@@ -100,7 +107,11 @@ class DeploymentRoutes:
         placed = self.parts.targets.get(target)
         if placed is None:
             names = ", ".join(self.parts.targets) or "none"
-            raise NotFound(f"There is no target {target!r} in the settings; there are: {names}.", subject="target")
+            raise NotFound(
+                f"There is no target {target!r} in the settings; there are: {names}. They were read at the service's"
+                " start: restart it after a change.",
+                subject="target",
+            )
         event, now = AuditEvent(action=Action.TARGET_CHECKED, objects=(target,)), self.parts.clock.now()
         await self.parts.store.write(lambda tx: tx.audit.add(event, now=now))
         findings = await check_target(placed.target)
@@ -142,7 +153,7 @@ def _render(deployment: Deployment) -> dict[str, Any]:
         "config": operation.config,
         "entry": operation.entry_id,
         "state": operation.state.value,
-        "attempt": operation.attempt,
+        "attempt": operation.attempts_begun,
         "created_at": format_instant(operation.created_at),
         "updated_at": format_instant(operation.updated_at),
         "finished_at": format_optional(operation.finished_at),
@@ -165,7 +176,16 @@ def _render_rollout(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _render_attachment(attachment: Attachment) -> dict[str, Any]:
+def _render_look(look: TargetLook, *, listeners: int) -> dict[str, Any]:
+    return {
+        "listeners": None if look.seen_at is None and not listeners else listeners,
+        "seen_at": format_optional(look.seen_at),
+        "unseen_since": format_optional(look.unseen_since),
+        "problem": render_problem(look.problem),
+    }
+
+
+def _render_attachment(attachment: Attachment, look: TargetLook) -> dict[str, Any]:
     return {
         "listener": asdict(attachment.listener),
         "is_default": attachment.is_default,
@@ -174,6 +194,8 @@ def _render_attachment(attachment: Attachment) -> dict[str, Any]:
         "version": attachment.version,
         "proof": _render_proof(attachment.proof),
         "problem": render_problem(attachment.problem),
+        "unseen_since": format_optional(look.unseen_since),
+        "unseen_problem": render_problem(look.problem),
     }
 
 

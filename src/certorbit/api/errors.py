@@ -1,7 +1,7 @@
 """From errors to answers: the one table from kind to HTTP status, and the last catch of everything else."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import structlog
@@ -34,6 +34,7 @@ STATUS: Mapping[Kind, int] = MappingProxyType(
         Kind.OUTSIDE: 503,  # what a request itself needs from outside is the database
     }
 )
+MOST_FAULTS = 20  # of a request that are shown; whoever repairs these sees the others next time
 RETRY_AFTER_SECONDS = 2  # a publish, a lost race and a database fail-over are all over within seconds
 _CHALLENGE = {"www-authenticate": 'Basic realm="certorbit"'}
 _CHALLENGE_PERSON = {"www-authenticate": 'Bearer realm="certorbit"'}  # for Basic browsers would ask for a password
@@ -85,7 +86,7 @@ def register_error_handlers(app: FastAPI) -> None:
 
     async def answer_validation(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return JSONAnswer({"detail": [_without_input(item) for item in error.errors()]}, status_code=422)
+        return JSONAnswer({"detail": _show_faults(error.errors())}, status_code=422)
 
     app.add_exception_handler(HTTPException, answer_framework)
     app.add_exception_handler(RequestValidationError, answer_validation)
@@ -133,6 +134,14 @@ def _answer_exception(error: Exception, *, reference: str) -> Response:
     elif STATUS[error.kind] == 503:
         log.warning("http.unavailable", error=type(error).__name__, problem=error.message, subject=error.subject)
     return answer_error(error, reference=reference)
+
+
+def _show_faults(items: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Return the first faults, and how many more there are."""
+    shown = [_without_input(item) for item in items[:MOST_FAULTS]]
+    if len(items) > MOST_FAULTS:
+        shown.append({"loc": [], "msg": f"and {len(items) - MOST_FAULTS} more", "type": "more_errors"})
+    return shown
 
 
 def _without_input(item: Mapping[str, object]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from certorbit.api.documentation import PUBLIC, Responses, answers_file, errors_
 from certorbit.api.parts import Parts
 from certorbit.api.routes import RouteAdder
 from certorbit.api.standing_metrics import StandingMetrics
+from certorbit.api.upkeep_metrics import UpkeepMetrics
 from certorbit.errors import CertorbitError, NotFound
 from certorbit.observe.metrics import CONTENT_TYPE
 
@@ -22,6 +23,7 @@ class HealthRoutes:
 
     parts: Parts
     standing: StandingMetrics
+    upkeep: UpkeepMetrics
 
     async def get_health(self) -> Response:
         """Say that the process is alive; nothing else is looked at"""
@@ -42,6 +44,7 @@ class HealthRoutes:
         if not self.parts.settings.metrics:
             raise NotFound("Metrics are switched off (CERTORBIT_METRICS).")
         await self.standing.refresh()
+        await self.upkeep.refresh()
         answer = Response(self.parts.metrics.render())
         answer.headers["content-type"] = CONTENT_TYPE
         return answer
@@ -50,7 +53,8 @@ class HealthRoutes:
 def add_health_routes(app: FastAPI, parts: Parts) -> None:
     """Add `/healthz`, `/readyz` and `/metrics`."""
     standing = StandingMetrics(store=parts.store, clock=parts.clock, metrics=parts.metrics)
-    routes = HealthRoutes(parts, standing)
+    upkeep = UpkeepMetrics(store=parts.store, clock=parts.clock, metrics=parts.metrics)
+    routes = HealthRoutes(parts, standing, upkeep)
     alive: Responses = {200: {"description": "Yes", "model": schemas.MessageBody}}
     add = RouteAdder(app, "Health").add
     add("GET", "/healthz", routes.get_health, alive, access=PUBLIC)

@@ -1,6 +1,5 @@
 """API keys as requests show them: looked up, remembered for two seconds, slowed down when nobody knows them."""
 
-import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +25,6 @@ _KEPT = timedelta(seconds=2)  # a key changed or revoked in another process work
 _MOST_KEPT = 1024  # keys in the cache; only known keys get in, so strangers can't fill it
 _MOST_GOOD = 4096  # secrets that were right once; a set of digests
 _PREFIXES_KEPT = timedelta(seconds=10)
-_OUR_FORM = re.compile(re.escape(api_keys.PREFIX) + r"[A-Za-z0-9_-]{43}")
 FAILURES_PER_MINUTE = 30
 
 
@@ -157,7 +155,7 @@ class KnownKeys:
             self._attempts.note(address, prefix, now=now)
         write = log.debug if reason == "slowed" else log.warning
         # What has another form than our keys may be somebody's password for something else.
-        shown = prefix if _OUR_FORM.fullmatch(secret) else ""
+        shown = api_keys.shown_prefix_of(secret)
         write("authentication.failed", reason=reason, address=address, prefix=shown)
 
 

@@ -48,6 +48,7 @@ _REFERRED = (
     renewal_schemas.RenewalRequest,
     renewal_schemas.RenewalChange,
     renewal_schemas.RevocationRequest,
+    renewal_schemas.RollbackRequest,
     site_schemas.ServerGroupAdd,
     site_schemas.ServerGroupCreate,
     site_schemas.ServerGroupChange,

@@ -1,5 +1,6 @@
 """Operations: what runs, what failed and why, in the CA's own words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -61,14 +62,20 @@ class OperationRoutes:
         """Get one operation with its steps"""
         operation = await self.parts.store.read(lambda tx: _get_reachable(tx, operation_id, caller))
         steps = await self.parts.steps.list_steps(operation.id, attempts=operation.attempt)
-        return JSONAnswer({**render_operation(operation), "steps": [_render_step(step) for step in steps]})
+        return JSONAnswer({**render_operation(operation), "steps": _render_steps(operation, steps)})
 
     async def retry_operation(self, operation_id: IDPath, caller: WriterOfOwn) -> Response:
         """Start the next attempt of an operation that waits now"""
         now = self.parts.clock.now()
 
         def retry(tx: UnitOfWork) -> Operation:
-            return renewals.retry_operation(tx, _get_reachable(tx, operation_id, caller).id, now=now)
+            operation = _get_reachable(tx, operation_id, caller)
+            return renewals.retry_operation(
+                tx,
+                operation.id,
+                issuers=self.parts.config_issuers(operation.config),
+                now=now,
+            )
 
         operation = await self.parts.store.write(retry)
         return JSONAnswer({"operation": operation.id}, status_code=202)
@@ -127,7 +134,7 @@ def render_operation(operation: Operation) -> dict[str, Any]:
         "entry": operation.entry_id,
         "identifiers": operation.identifiers,
         "state": operation.state.value,
-        "attempt": operation.attempt,
+        "attempt": operation.attempts_begun,
         "promised": operation.promised,
         "issuer": operation.issuer_name,
         "created_at": format_instant(operation.created_at),
@@ -170,9 +177,18 @@ def render_problem(problem: Problem | None) -> dict[str, Any] | None:
     }
 
 
-def _render_step(step: Step) -> dict[str, Any]:
+def _render_steps(operation: Operation, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Return the steps of the attempts that people count: an overtaken one only found that it was."""
+    return [
+        _render_step(step, attempt=operation.count_attempts(step.attempt))
+        for step in steps
+        if step.attempt not in operation.overtaken
+    ]
+
+
+def _render_step(step: Step, *, attempt: int) -> dict[str, Any]:
     return {
-        "attempt": step.attempt,
+        "attempt": attempt,
         "name": step.name,
         "started_at": format_optional(step.started_at),
         "finished_at": format_optional(step.finished_at),

@@ -15,6 +15,7 @@ from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.ports.target import PlacedTarget
+from certorbit.services.permitting import ConfigIssuers
 from certorbit.settings import Settings
 
 
@@ -51,6 +52,11 @@ class Parts:
         by_name = {issuer.name: issuer for issuer in self.issuers}
         names = order_for(config, tuple(by_name), self.settings.issuers_by_configuration())
         return [by_name[name] for name in names]
+
+    def config_issuers(self, config: str) -> ConfigIssuers:
+        """Return the issuers of a configuration, and whether they are named for it alone."""
+        is_own = bool(self.settings.issuers_by_configuration().get(config))
+        return ConfigIssuers(self.issuers_of(config), is_own=is_own)
 
     def targets_of(self, config: str) -> tuple[str, ...]:
         """Return the names of the targets that the configuration's certificates may go to."""

@@ -30,10 +30,13 @@ class PublishBucket(BaseModel):
     url: _Text = Field(description="Its URL, as in the settings: file://, s3:// or gs://")
 
 
-class PublishBody(RootModel[Annotated[list[PublishBucket], Field(max_length=100)]]):
+_Buckets = Annotated[list[PublishBucket], Field(max_length=100, fail_fast=True)]
+
+
+class PublishBody(RootModel[_Buckets]):
     """The buckets; none: the default one."""
 
-    root: Annotated[list[PublishBucket], Field(max_length=100)] = []
+    root: _Buckets = []
 
 
 class PublishedBucket(BaseModel):

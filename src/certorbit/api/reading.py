@@ -15,6 +15,7 @@ from certorbit.model.entry import ENTRY_ID_PATTERN, ConfigID, EntryID, is_entry_
 Body = TypeVar("Body", bound=BaseModel)
 
 LONGEST_CONFIG = 255  # characters; no configuration's name is longer
+MOST_FIELDS = 200  # of a body: each unknown one would be a fault of its own, and ours have a dozen
 LONGEST_PASSWORD = 256  # characters of X-PFX-Password; PKCS#12 tools cut or refuse longer ones
 
 ConfigPath = Annotated[str, Path(description="The configuration, for example `prod`")]
@@ -63,7 +64,7 @@ async def read_body(request: Request, kind: type[Body], *, optional: bool = Fals
     optional: an empty body means the type's defaults.
 
     Raises:
-        RequestValidationError: it is not JSON, not an object, or a field is of another type.
+        RequestValidationError: it is not JSON, not an object, has too many fields, or one is of another type.
         TooLarge: it is over the limit.
     """
     raw = await request.body()
@@ -74,6 +75,9 @@ async def read_body(request: Request, kind: type[Body], *, optional: bool = Fals
     except orjson.JSONDecodeError as error:
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "The body is not valid JSON"}
         raise RequestValidationError([problem]) from None
+    if isinstance(value, dict) and len(value) > MOST_FIELDS:
+        problem = {"type": "too_long", "loc": ("body",), "msg": f"The body has more than {MOST_FIELDS} fields"}
+        raise RequestValidationError([problem])
     try:
         return kind.model_validate(value)
     except ValidationError as error:

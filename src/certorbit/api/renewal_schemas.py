@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from certorbit.api.schemas import ProblemBody
 from certorbit.model.limits import RuleName
+from certorbit.model.next_version import Obstacle
 from certorbit.model.revocation import RevocationReason
 
 _IssuerName = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -73,11 +75,18 @@ class UnfinishedOperation(BaseModel):
 
     id: str
     state: str
+    attempt: int = Field(description="How many there were up to now")
+    next_attempt_at: str | None = Field(description="When it waits: the next attempt's time")
+    problem: ProblemBody | None = Field(description="Why the last attempt failed")
 
 
 class RenewalBody(BaseModel):
     """How a certificate's renewal stands."""
 
+    automatic: bool = Field(description="Whether it gets its next version by itself")
+    obstacle: Obstacle | None = Field(description="Why it does not; null: it does")
+    explanation: str = Field(description="The obstacle in a sentence, and what helps; empty: there is none")
+    revoked: bool = Field(description="The current version is known to be revoked")
     renew_at: str | None = Field(description="When it is due; null: undecided, or never")
     reason: str = Field(description="Why then: ari, ari-urgent, fraction, maintenance, emergency, expired")
     look_at: str | None = Field(description="When the sweep looks at it next; null: never")
@@ -112,6 +121,7 @@ class VersionBody(BaseModel):
     fingerprint: str
     key_algorithm: str
     is_current: bool
+    revoked: bool = Field(description="Its CA is known to have revoked it")
 
 
 class VersionList(BaseModel):
@@ -138,6 +148,14 @@ class ComparisonBody(BaseModel):
     names_added: list[str]
     names_removed: list[str]
     changes: list[ChangeBody]
+
+
+class RollbackRequest(BaseModel):
+    """The body of POST …/rollback. It may be left out."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    force: bool = Field(False, description="Also if the version is revoked")
 
 
 class RollbackBody(BaseModel):
@@ -187,8 +205,19 @@ class HeldBackBody(BaseModel):
     message: str
 
 
+class UnrenewedBody(BaseModel):
+    """A certificate that ends by then, or has ended, and that nothing renews."""
+
+    config: str
+    entry: str
+    identifiers: list[str]
+    not_after: str
+    obstacle: Obstacle
+    explanation: str
+
+
 class ForecastBody(BaseModel):
-    """What would be renewed, by whom, and against which limits. Paused certificates are left out."""
+    """What would be renewed, by whom, and against which limits, and what nothing renews."""
 
     until: str
     total: int
@@ -196,3 +225,4 @@ class ForecastBody(BaseModel):
     items: list[PlannedBody]
     issuers: list[IssuerForecast]
     held_back: list[HeldBackBody]
+    unrenewed: list[UnrenewedBody] = Field(description="What ends by then and is not renewed, the earliest first")

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
@@ -18,7 +17,7 @@ from certorbit.api.reading import ConfigPath, EntryPath, read_body, read_config
 from certorbit.api.renewal_answers import render_forecast, render_status
 from certorbit.api.routes import RouteAdder
 from certorbit.errors import BadInput
-from certorbit.model.ca_limits import AccountKey, LimitPolicy, policy_from
+from certorbit.model.ca_limits import LimitPolicy, policy_from
 from certorbit.model.entry import ConfigID, EntryID, VersionID
 from certorbit.model.renewal import RenewalRules, rules_from
 from certorbit.services import forecasts, renewals, revocation
@@ -56,7 +55,7 @@ class RenewalRoutes:
                 EntryID(entry_id),
                 paused=body.paused,
                 issuer=body.issuer,
-                issuers=self.parts.issuers_of(config_id),
+                issuers=self.parts.config_issuers(config_id),
                 now=now,
             )
         )
@@ -74,7 +73,7 @@ class RenewalRoutes:
                 config_id,
                 EntryID(entry_id),
                 issuer=body.issuer,
-                issuers=self.parts.issuers_of(config_id),
+                issuers=self.parts.config_issuers(config_id),
                 now=now,
                 new_id=self.parts.new_id,
             )
@@ -111,38 +110,36 @@ class RenewalRoutes:
         days: Annotated[int, Query(ge=1, le=MOST_DAYS, description="How far to look")] = 30,
         limit: Annotated[int, Query(ge=1, le=MOST_CERTIFICATES, description="Certificates to look at")] = 1000,
     ) -> Response:
-        """Simulate: what would be renewed in the next days, by whom, and what the CAs' limits would hold back
+        """Simulate: what would be renewed in the next days, by whom, what CAs' limits hold back, what nothing renews
 
-        A short-lived certificate comes up several times. What the sweep has not looked at yet (new certificates,
-        within a minute) is left out, and so is what is paused.
+        A short-lived certificate comes up several times. Each is decided about anew, by the settings as they are now.
         """
         now = self.parts.clock.now()
-        until = now + timedelta(days=days)
-        accounts = [AccountKey(issuer.directory, issuer.name) for issuer in self.parts.issuers]
-        by_config = self.parts.settings.issuers_by_configuration()
-        planned = await self.parts.store.read(
-            lambda tx: forecasts.read_planned(
-                tx, until=until, limit=limit, accounts=accounts, by_config=by_config, policy=self.policy
-            )
+        outlook = forecasts.Outlook(
+            issuers=self.parts.issuers,
+            by_config=self.parts.settings.issuers_by_configuration(),
+            policy=self.policy,
+            rules=self.rules,
+            now=now,
+            until=now + timedelta(days=days),
+            limit=limit,
         )
-        forecast = await asyncio.to_thread(
-            partial(
-                forecasts.make_forecast,
-                planned,
-                accounts=accounts,
-                by_config=by_config,
-                policy=self.policy,
-                rules=self.rules,
-                now=now,
-                until=until,
-            )
-        )
-        return JSONAnswer({"until": format_instant(until), **render_forecast(forecast)})
+        planned = await self.parts.store.read(lambda tx: forecasts.read_planned(tx, outlook))
+        forecast = await asyncio.to_thread(forecasts.make_forecast, planned, outlook)
+        return JSONAnswer({"until": format_instant(outlook.until), **render_forecast(forecast)})
 
     async def _answer_status(self, config: ConfigID, entry_id: EntryID) -> Response:
-        return JSONAnswer(
-            render_status(await self.parts.store.read(lambda tx: renewals.get_status(tx, config, entry_id)))
+        parts = self.parts
+        status = await parts.store.read(
+            lambda tx: renewals.get_status(
+                tx,
+                config,
+                entry_id,
+                issuers=parts.config_issuers(config),
+                now=parts.clock.now(),
+            )
         )
+        return JSONAnswer(render_status(status))
 
 
 def add_renewal_routes(app: FastAPI, parts: Parts) -> None:

@@ -12,6 +12,11 @@ from certorbit.model.access import Role
 
 # Control characters are in no ARN, link or region; PostgreSQL can't store NUL in text at all.
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
+# Every list and mapping of a request is bounded and gives up at its first fault: each fault is an object that costs
+# hundreds of bytes and microseconds, so a megabyte of them would stop the service for seconds.
+MOST_LINKS = 200  # copies of one certificate at providers
+MOST_CRLS = 256  # one of each CA of a bundle
+MOST_IGNORED = 10_000  # of what our own answers list, and clients send back
 
 
 class ProviderLink(BaseModel):
@@ -34,7 +39,9 @@ class CertificateCreate(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    provider_links: list[ProviderLink] = Field([], description="Copies that exist already")
+    provider_links: list[ProviderLink] = Field(
+        [], max_length=MOST_LINKS, fail_fast=True, description="Copies that exist already"
+    )
     cert_body: str = Field("", description="PEM: the leaf and its chain in any order, or a bundle of CA certificates")
     expires: str = Field("", description="Ignored")
     id: str = Field("", description="Empty, or the same as in the path")
@@ -43,12 +50,14 @@ class CertificateCreate(BaseModel):
     le_auto_replace: bool = True
     le_hash: str = Field("", description="Ignored")
     private_key: str = Field("", description="PEM: PKCS#8, PKCS#1 or SEC1, unencrypted")
-    san: list[str] = Field([], description="Ignored")
+    san: list[str] = Field([], max_length=MOST_IGNORED, fail_fast=True, description="Ignored")
     subject: str = Field("", description="Ignored")
     uploaded: str = Field("", description="Ignored")
     revoked: bool = Field(False, description="Ignored")
-    crl: list[str] = Field([], description="For a CA side: PEM CRLs that clients are checked against")
-    cdp: list[str] = Field([], description="Ignored")
+    crl: list[str] = Field(
+        [], max_length=MOST_CRLS, fail_fast=True, description="For a CA side: PEM CRLs that clients are checked against"
+    )
+    cdp: list[str] = Field([], max_length=MOST_IGNORED, fail_fast=True, description="Ignored")
     side: str = Field("server", description="server, client (= clientCA), clientCA, serverToBackendMTLS, backendCA")
 
 
@@ -154,11 +163,15 @@ class ValidationBody(BaseModel):
 
 _Configurations = Annotated[
     list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PLAIN)]],
-    Field(max_length=50, description="Those that the key is for; none: all, and what belongs to no single one"),
+    Field(
+        max_length=50,
+        fail_fast=True,
+        description="Those that the key is for; none: all, and what belongs to no single one",
+    ),
 ]
 _Addresses = Annotated[
     list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PLAIN)]],
-    Field(max_length=50, description="Networks in CIDR form that it may be used from; none: any"),
+    Field(max_length=50, fail_fast=True, description="Networks in CIDR form that it may be used from; none: any"),
 ]
 _EndsAt = Annotated[AwareDatetime | None, Field(strict=False, description="When it ends; null: never")]
 
@@ -202,7 +215,7 @@ class APIKeyBody(BaseModel):
 
     id: str
     name: str
-    prefix: str
+    prefix: str = Field(description="How the key begins; empty for one that an operator made up")
     role: Role
     may_export_keys: bool
     configurations: list[str]

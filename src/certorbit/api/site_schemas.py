@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from certorbit.model.site import SITE_ID_PATTERN
 
@@ -15,7 +16,18 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=250, pattern=_
 _Long = Annotated[str, StringConstraints(max_length=4096, pattern=_TEXT, strip_whitespace=True)]
 _SiteID = Annotated[str, StringConstraints(pattern=SITE_ID_PATTERN, strip_whitespace=True)]
 _ServerName = Annotated[str, StringConstraints(max_length=1024, pattern=_PLAIN)]
-_ServerNames = Annotated[list[_ServerName], Field(max_length=1000)]
+_ServerNames = Annotated[list[_ServerName], Field(max_length=1000, fail_fast=True)]
+MOST_REGIONS = 500
+
+
+def _check_size(value: object) -> object:
+    """Raise before the items are looked at: a mapping can't give up at its first fault as a list can."""
+    if isinstance(value, dict) and len(value) > MOST_REGIONS:
+        raise PydanticCustomError("too_long", f"Dictionary should have at most {MOST_REGIONS} items")
+    return value
+
+
+_Regions = Annotated[dict[_Short, _Short], BeforeValidator(_check_size), Field(max_length=MOST_REGIONS)]
 Mode = Literal["off", "on", "optional"]
 
 
@@ -115,7 +127,7 @@ class LoadBalancerRegionsChange(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     id: _Short
-    regions: dict[_Short, _Short] | None = Field(None, description="Datacenter or `automatic` by the code of the city")
+    regions: _Regions | None = Field(None, description="Datacenter or `automatic` by the code of the city")
 
 
 class RegionsChange(BaseModel):
@@ -123,7 +135,7 @@ class RegionsChange(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    lbs: list[LoadBalancerRegionsChange] = Field(max_length=1000)
+    lbs: list[LoadBalancerRegionsChange] = Field(max_length=1000, fail_fast=True)
 
 
 class ChangeSummary(BaseModel):

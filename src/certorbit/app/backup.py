@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import certorbit
+from certorbit.app.database import check_database
 from certorbit.app.ground import CHANCE, CLOCK
 from certorbit.errors import BadInput, Broken, Refused
 from certorbit.keys.sealed_stream import Lock, SealedWriter, Unlock, read_chunks, read_header
@@ -64,6 +65,7 @@ def make_backup(settings: Settings, target: Path, *, lock: Lock, with_keyring: b
     Raises:
         CertorbitError: the message says what is in the way; there is no file then.
     """
+    check_database(settings)
     keys = read_key_text(settings) if with_keyring else None
     engine = make_engine(settings.url)
     try:

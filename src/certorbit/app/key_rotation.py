@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from certorbit.app.database import open_store
 from certorbit.app.ground import CHANCE, CLOCK
-from certorbit.app.service import open_store
 from certorbit.keys.check import open_keyring
 from certorbit.keys.rewrapping import Rewrapping
 from certorbit.settings import Settings

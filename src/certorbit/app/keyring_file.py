@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from certorbit.app.database import open_store
 from certorbit.app.ground import CHANCE, CLOCK
-from certorbit.app.service import open_store
 from certorbit.errors import NotFound, Refused
 from certorbit.keys.check import open_keyring
 from certorbit.keys.sources import key_file, load_keys, read_key_text, write_key_file

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
+from certorbit.app.database import open_store
 from certorbit.app.ground import CHANCE, CLOCK
-from certorbit.app.service import open_store
 from certorbit.model.audit import Action, Actor, ActorKind, AuditEvent, ChainBreak, ChainPoint, ChainState
 from certorbit.ports.audit import acting_as
 from certorbit.services import audit

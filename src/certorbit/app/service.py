@@ -8,6 +8,7 @@ from functools import partial
 
 from certorbit.api.parts import Parts
 from certorbit.app.auditing import make_audit_retention, start_sealing
+from certorbit.app.database import prepare_store
 from certorbit.app.deploying import join_deployment, make_stored_targets
 from certorbit.app.ground import CHANCE, CLOCK, new_id
 from certorbit.app.issuing import make_authority, make_issuers, register_issuance
@@ -30,7 +31,7 @@ from certorbit.publishing.publisher import Publisher
 from certorbit.services import api_keys, configurations, publish, renewals
 from certorbit.settings import Settings
 from certorbit.solvers.assembly import make_solvers
-from certorbit.storage import SQLStore, Turns, make_engine, migrate
+from certorbit.storage import SQLStore, Turns
 from certorbit.targets.assembly import Targets
 from certorbit.workflows import housekeeping, renewal
 from certorbit.workflows.engine import Engine, leave_alone
@@ -106,18 +107,6 @@ class Service:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SQLStore]:
-    """Give the store of the settings' database, migrated."""
-    engine = make_engine(settings.url)
-    migrate(engine)
-    store = SQLStore(engine, clock=CLOCK, chance=CHANCE)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
 async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[Service]:
     """Build every part, prepare the database, and release everything at the end.
 
@@ -128,7 +117,7 @@ async def open_service(settings: Settings, *, public_url: str) -> AsyncIterator[
     """
     _make_data_dir(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        store = await stack.enter_async_context(prepare_store(settings))
         start_sealing(store, stack=stack)
         turns = Turns()
         if settings.is_sqlite:
@@ -218,6 +207,7 @@ def _make_periodic(
         chance=CHANCE,
         rules=rules_from(settings.renewal),
         start=start_renewal,
+        go_on=lambda tx, operation, now: renewals.start_next_attempt(tx, operation, issuer="", now=now),
     )
     tidy = partial(housekeeping.tidy, store=store, engine=engine, clock=CLOCK)
     return (

@@ -12,7 +12,7 @@ import typer
 
 from certorbit.cli import showing
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.operator import URL, AsJSON
+from certorbit.cli.operator import URL, AsJSON, AsJSONHere
 from certorbit.cli.remote import DEFAULT_URL, service_at
 from certorbit.errors import BadInput
 from certorbit.model.access import APIKey, KeyTerms, Role
@@ -57,6 +57,7 @@ def create_key(
     config: Configs = None,
     allow_address: Addresses = None,
     expires: Ends = "never",
+    as_json: AsJSONHere = False,
 ) -> None:
     """Create an API key and print it; it can't be shown again."""
     with clear_errors():
@@ -70,7 +71,9 @@ def create_key(
             allowed_addresses=tuple(allow_address or ()),
             expires_at=read_end(expires),
         )
-        print(create_api_key(Settings(), terms))
+        key, secret = create_api_key(Settings(), terms)
+        document = {"id": key.id, "name": key.name, "role": key.role.value, "key": secret}
+        showing.show(document, as_json=as_json, for_people=lambda shown: str(shown["key"]))
 
 
 @keys.command("list")

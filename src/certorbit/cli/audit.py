@@ -11,7 +11,7 @@ import typer
 
 from certorbit.cli import showing
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.operator import URL, AsJSON
+from certorbit.cli.operator import URL, AsJSON, AsJSONHere
 from certorbit.cli.remote import DEFAULT_URL, Remote, service_at
 from certorbit.errors import BadInput, Refused
 from certorbit.model.audit import NO_HASH, ChainBreak, ChainCheck, ChainPoint
@@ -78,6 +78,7 @@ def verify(
     local: Annotated[bool, typer.Option("--local", help="On the settings' database itself, without a service")] = False,
     file: Annotated[Path | None, typer.Option(help="An export, instead of a service")] = None,
     url: URL = DEFAULT_URL,
+    as_json: AsJSONHere = False,
 ) -> None:
     """Walk the whole chain; exit code 1, and where it breaks, if it does not hold.
 
@@ -88,19 +89,40 @@ def verify(
         if local and file is not None:
             raise BadInput("--local and --file exclude each other.")
         if local:
-            start, end, wrong = _verify_local(pins)
+            where, (start, end, wrong) = _name_database(), _verify_local(pins)
         elif file is not None:
-            start, end, wrong = _verify_file(file, pins)
+            where, (start, end, wrong) = str(file), _verify_file(file, pins)
         else:
-            start, end, wrong = _verify_service(service_at(url), pins)
+            where, (start, end, wrong) = url, _verify_service(service_at(url), pins)
+        if as_json:
+            print(json.dumps(_as_document(where, start, end, wrong), indent=2))
         if wrong is not None:
-            raise Refused(f"The audit trail does not hold ({wrong.kind}): {wrong.message}")
-        print(f"The audit trail holds: {end.number - start.number} records after {start.number}. Its head is {end}")
+            raise Refused(f"The audit trail of {where} does not hold ({wrong.kind}): {wrong.message}")
+        if not as_json:
+            count = end.number - start.number
+            print(f"The audit trail of {where} holds: {count} records after {start.number}. Its head is {end}")
 
 
 def add_audit_commands(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(audit, name="audit")
+
+
+def _as_document(where: str, start: ChainPoint, end: ChainPoint, wrong: ChainBreak | None) -> dict[str, object]:
+    return {
+        "of": where,
+        "holds": wrong is None,
+        "after": start.number,
+        "records": end.number - start.number,
+        "head": {"number": end.number, "hash": end.hash},
+        "break": None if wrong is None else {"kind": wrong.kind, "number": wrong.number, "message": wrong.message},
+    }
+
+
+def _name_database() -> str:
+    from certorbit.app.database import name_database  # noqa: PLC0415 - the other commands don't need the service
+
+    return name_database(Settings())
 
 
 def _verify_local(pins: list[ChainPoint]) -> tuple[ChainPoint, ChainPoint, ChainBreak | None]:

@@ -1,13 +1,16 @@
 """`certorbit backup` and `certorbit restore`: they work on the settings' database, beside or before a service."""
 
 import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from certorbit.cli import showing
 from certorbit.cli.failing import clear_errors
 from certorbit.cli.memory import forbid_memory_dumps
+from certorbit.cli.operator import AsJSONHere
 from certorbit.errors import BadInput, CertorbitError, Refused
 from certorbit.settings import Settings
 
@@ -28,6 +31,7 @@ def backup(
     with_keyring: Annotated[
         bool, typer.Option("--with-keyring", help="Put the key of CERTORBIT_KEY_ENCRYPTION_KEY or the key file in, too")
     ] = False,
+    as_json: AsJSONHere = False,
 ) -> None:
     """Write the database into one encrypted file; services go on meanwhile.
 
@@ -35,20 +39,31 @@ def backup(
     """
     with clear_errors():
         from certorbit.app.backup import make_backup  # noqa: PLC0415 - it takes its time
+        from certorbit.app.database import check_database, name_database  # noqa: PLC0415 - as above
         from certorbit.app.local_audit import record_backup  # noqa: PLC0415 - as above
         from certorbit.keys.sealed_stream import Passphrase, Recipient  # noqa: PLC0415 - as above
 
         forbid_memory_dumps()
-        if recipient is not None:
-            record_backup(Settings(), with_keyring=with_keyring)
-            manifest = make_backup(
-                Settings(), file, lock=Recipient(_read(recipient, "recipient")), with_keyring=with_keyring
-            )
-        else:
-            lock = Passphrase(_ask_passphrase(passphrase_file, is_new=True))
-            record_backup(Settings(), with_keyring=with_keyring)
-            manifest = make_backup(Settings(), file, lock=lock, with_keyring=with_keyring)
-        print(f"{file}: {sum(manifest.counts.values())} rows of {len(manifest.counts)} tables, {manifest.database}.")
+        settings = Settings()
+        check_database(settings)  # before anybody is asked for a passphrase
+        lock = (
+            Recipient(_read(recipient, "recipient"))
+            if recipient is not None
+            else Passphrase(_ask_passphrase(passphrase_file, is_new=True))
+        )
+        record_backup(settings, with_keyring=with_keyring)
+        manifest = make_backup(settings, file, lock=lock, with_keyring=with_keyring)
+        document = {
+            "file": str(file.absolute()),
+            "database": name_database(settings),
+            "kind": manifest.database,
+            "created_at": manifest.created_at,
+            "schema": manifest.revision,
+            "rows": sum(manifest.counts.values()),
+            "tables": len(manifest.counts),
+            "keyring": manifest.has_keyring,
+        }
+        showing.show(document, as_json=as_json, for_people=_show_backup)
 
 
 def restore(
@@ -64,6 +79,7 @@ def restore(
     """
     with clear_errors():
         from certorbit.app.backup import OpenBackup, restore_backup  # noqa: PLC0415 - it takes its time
+        from certorbit.app.database import name_database  # noqa: PLC0415 - as above
         from certorbit.app.keyring_file import check_keyring_fits, check_restored, put_keyring  # noqa: PLC0415 - as above
         from certorbit.app.local_audit import record_restore  # noqa: PLC0415 - as above
         from certorbit.keys.sealed_stream import Identity, Passphrase  # noqa: PLC0415 - as above
@@ -80,7 +96,8 @@ def restore(
         record_restore(settings, made_at=opened.manifest.created_at)
         if place is not None and opened.keyring is not None:
             put_keyring(place, opened.keyring, settings)
-        print(f"{sum(opened.manifest.counts.values())} rows of {opened.manifest.created_at} are restored.")
+        rows = sum(opened.manifest.counts.values())
+        print(f"{rows} rows of {opened.manifest.created_at} are restored into the database {name_database(settings)}.")
         try:
             check_restored(settings)
         except CertorbitError as error:
@@ -92,12 +109,34 @@ def add_backup_commands(app: typer.Typer) -> None:
     app.command("restore")(restore)
 
 
+def _show_backup(document: Any) -> str:
+    return showing.plain(
+        f"{document['file']}: {document['rows']} rows of {document['tables']} tables from the database"
+        f" {document['database']} ({document['kind']})."
+    )
+
+
 def _ask_passphrase(file: Path | None, *, is_new: bool) -> str:
     if file is not None:
         return _read(file, "passphrase-file").decode(errors="replace").partition("\n")[0].rstrip("\r")
     if text := os.environ.get(PASSPHRASE, ""):
         return text
+    if not _has_terminal():
+        key = "--recipient" if is_new else "--identity"
+        raise BadInput(
+            "There is no passphrase, and no terminal to ask for one at: set CERTORBIT_BACKUP_PASSPHRASE, or give"
+            f" --passphrase-file or {key}."
+        )
     return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=is_new, err=True))
+
+
+def _has_terminal() -> bool:
+    """Return whether somebody can be asked: getpass looks for the process's terminal before standard input."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return True
 
 
 def _read(path: Path, option: str) -> bytes:

@@ -8,7 +8,9 @@ from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from certorbit.cli.wrong_settings import describe_settings, describe_variable, name_file
 from certorbit.errors import CertorbitError
 
 
@@ -20,19 +22,17 @@ def clear_errors() -> Iterator[None]:
     except CertorbitError as error:
         _fail(error.message)
     except ValidationError as error:
-        # Never the values: one of them may be a key.
-        wrong = error.errors(include_input=False, include_url=False, include_context=False)
-        _fail("the settings are wrong: " + "; ".join(_describe(item["loc"], item["msg"]) for item in wrong))
+        _fail(f"the settings are wrong: {describe_settings(error)}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        _fail(f"the settings file is no TOML: {error}")
+        _fail(f"the settings file {name_file()} is no TOML: {error}")
+    except SettingsError as error:
+        _fail(f"the settings are wrong: {describe_variable(error)}")
     except FileNotFoundError as error:
         _fail(str(error))
-
-
-def _describe(place: tuple[int | str, ...], message: str) -> str:
-    """Return which setting is wrong and why. place: empty for a rule about several of them."""
-    why = message.removeprefix("Value error, ")
-    return f"CERTORBIT_{'__'.join(map(str, place)).upper()}: {why}" if place else why
+    except PermissionError as error:
+        if error.filename != name_file():
+            raise
+        _fail(f"the settings file {name_file()} can't be read: {error.strerror}. Run this as the service's user.")
 
 
 def _fail(message: str) -> NoReturn:

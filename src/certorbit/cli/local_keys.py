@@ -20,12 +20,12 @@ from certorbit.settings import Settings
 T = TypeVar("T")
 
 
-def create_api_key(settings: Settings, terms: KeyTerms) -> str:
-    """Store a new API key's hash and return the key."""
+def create_api_key(settings: Settings, terms: KeyTerms) -> tuple[APIKey, str]:
+    """Store a new API key's hash and return its record and the key."""
     secret = api_keys.new_secret()
     with acting_as_command("api-keys create"):
-        _write(settings, lambda tx: api_keys.create_key(tx, terms, now=CLOCK.now(), new_id=new_id, secret=secret))
-    return secret
+        key = _write(settings, lambda tx: api_keys.create_key(tx, terms, now=CLOCK.now(), new_id=new_id, secret=secret))
+    return key, secret
 
 
 def list_api_keys(settings: Settings) -> Sequence[APIKey]:

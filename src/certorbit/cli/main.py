@@ -14,6 +14,7 @@ from certorbit.cli.backup import add_backup_commands
 from certorbit.cli.deployments import add_deployment_commands
 from certorbit.cli.failing import clear_errors
 from certorbit.cli.keyring import add_keyring_commands
+from certorbit.cli.operations import add_operation_commands
 from certorbit.cli.operator import add_operator_commands
 from certorbit.cli.server_trust import TRUST, ServerTrust
 from certorbit.cli.sessions import add_session_commands
@@ -31,6 +32,7 @@ add_access_commands(app)
 add_session_commands(app)
 add_audit_commands(app)
 add_operator_commands(app)
+add_operation_commands(app)
 add_target_commands(app)
 add_deployment_commands(app)
 add_keyring_commands(app)

@@ -7,7 +7,8 @@ import typer
 
 from certorbit.cli import showing
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.remote import DEFAULT_URL, service_at
+from certorbit.cli.following import follow
+from certorbit.cli.remote import DEFAULT_URL, Remote, service_at
 from certorbit.model.revocation import RevocationReason
 
 Config = Annotated[str, typer.Argument(help="The configuration, for example prod")]
@@ -15,6 +16,8 @@ EntryName = Annotated[str, typer.Argument(metavar="ID", help="The certificate's 
 OperationName = Annotated[str, typer.Argument(metavar="OPERATION", help="The operation's id")]
 URL = Annotated[str, typer.Option("--url", envvar="CERTORBIT_URL", help="Where the service is")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is")]
+PANEL = "Commands for a running service (key: CERTORBIT_API_KEY)"
+AsJSONHere = Annotated[bool, typer.Option("--json", help="Print JSON, for programs")]  # of commands that ask no API
 
 
 class ReasonName(StrEnum):
@@ -30,14 +33,28 @@ class ReasonName(StrEnum):
 def renew(
     config: Config,
     entry: EntryName,
+    *,
     issuer: Annotated[str, typer.Option(help="Ask this issuer, this time")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and show that")] = False,
+    seconds: Annotated[
+        float, typer.Option("--wait-seconds", min=1, max=3600, help="With --wait: how long at most")
+    ] = 300.0,
     url: URL = DEFAULT_URL,
     as_json: AsJSON = False,
 ) -> None:
-    """Renew a certificate now; an uploaded one is replaced."""
+    """Renew a certificate now; an uploaded one is replaced.
+
+    With --wait it ends with 0 when there is a new version, and with 1 when there is none in that time.
+    """
     with clear_errors():
-        document = service_at(url).call("POST", *_certificate(config, entry), "renew", body={"issuer": issuer})
-        showing.show(document, as_json=as_json, for_people=showing.show_started)
+        service = service_at(url)
+        document = service.call("POST", *_certificate(config, entry), "renew", body={"issuer": issuer})
+        if not wait:
+            showing.show(document, as_json=as_json, for_people=showing.show_started)
+            return
+        if not as_json:
+            print(showing.show_started(document), flush=True)
+        follow(service, document["operation"], seconds=seconds, as_json=as_json)
 
 
 def retry(operation: OperationName, url: URL = DEFAULT_URL, as_json: AsJSON = False) -> None:
@@ -93,12 +110,14 @@ def rollback(
     config: Config,
     entry: EntryName,
     version: Annotated[str, typer.Argument(help="The version's id")],
+    force: Annotated[bool, typer.Option("--force", help="Also if the version is revoked")] = False,
     url: URL = DEFAULT_URL,
     as_json: AsJSON = False,
 ) -> None:
     """Make a version the current one again; the automatic renewal is paused until you resume it."""
     with clear_errors():
-        document = service_at(url).call("POST", *_certificate(config, entry), "versions", version, "rollback")
+        path = (*_certificate(config, entry), "versions", version, "rollback")
+        document = service_at(url).call("POST", *path, body={"force": force})
         showing.show(document, as_json=as_json, for_people=showing.show_message)
 
 
@@ -115,7 +134,8 @@ def revoke(
         service, number = service_at(url), RevocationReason[reason.name].value
         body: dict[str, object] = {"reason": number, **({"version": version} if version else {})}
         document = service.call("POST", *_certificate(config, entry), "revoke", body=body)
-        showing.show(document, as_json=as_json, for_people=showing.show_revoked)
+        why = "" if as_json or document["operation"] else _explain_no_replacement(service, config, entry, document)
+        showing.show(document, as_json=as_json, for_people=lambda shown: showing.show_revoked(shown, why=why))
 
 
 def simulate(
@@ -145,11 +165,20 @@ def add_operator_commands(app: typer.Typer) -> None:
         ("revoke", revoke),
         ("simulate", simulate),
     ):
-        app.command(name, rich_help_panel="Commands for a running service (key: CERTORBIT_API_KEY)")(command)
+        app.command(name, rich_help_panel=PANEL)(command)
 
 
 def _certificate(config: str, entry: str) -> tuple[str, ...]:
     return ("configs", config, "certificates", entry)
+
+
+def _explain_no_replacement(service: Remote, config: str, entry: str, revoked: Any) -> str:
+    """Return why nothing takes the place of what was revoked, and what would."""
+    items = service.call("GET", *_certificate(config, entry), "versions")["items"]
+    if not any(item["is_current"] and item["id"] == revoked["version"] for item in items):
+        return "It is not the current version; that one stays."
+    explanation = str(service.call("GET", *_certificate(config, entry), "renewal")["explanation"])
+    return f"{explanation} Clients get the revoked one until then: certorbit renew {config} {entry}".strip()
 
 
 def _change_renewal(config: str, entry: str, change: dict[str, object], *, url: str, as_json: bool) -> None:

@@ -2,23 +2,28 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from ssl import SSLCertVerificationError
+from ssl import CERT_NONE, PROTOCOL_TLS_CLIENT, SSLCertVerificationError, SSLContext, SSLError
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from certorbit.cli.server_trust import TRUST, ServerTrust
+from certorbit.cli.wording import in_commands
 from certorbit.errors import BadInput, Refused, Unreachable
 
 NATIVE = "/api/certorbit/v1"
+DIALECT = "/api/v4.3"
 DEFAULT_URL = "http://127.0.0.1:8080"
 # The service answers a revocation, its slowest request, within 25 seconds (services/revocation.py).
 TIMEOUT_SECONDS = 60.0
+PROBE_SECONDS = 3.0
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}  # OpenSSL's reasons at a plain answer
 Body = dict[str, object] | list[dict[str, str]] | None
 MOST_LINE_BYTES = 16 * 1024 * 1024  # of a record of the audit trail
 MOST_ANSWER_BYTES = 64 * 1024 * 1024  # a forecast of 10,000 renewals of 100 names is half of it
@@ -125,11 +130,12 @@ class Remote:
                 yield response
         except HTTPError as error:
             with error:
-                raise Refused(_said(error.code, error.read(MOST_ANSWER_BYTES), self.url)) from None
+                said = _said(error.code, error.read(MOST_ANSWER_BYTES), self.url)
+                raise Refused(in_commands(said, address=request.full_url)) from None
         except (URLError, HTTPException, TimeoutError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(
-                f"{self.url} can't be reached: {reason}. {_advise(reason)}",
+                f"{self.url} can't be reached: {reason}. {_advise(reason, self.url)}",
                 subject=self.url,
                 phase="connect",
             ) from error
@@ -143,10 +149,31 @@ class Remote:
             ) from None
 
 
-def _advise(reason: object) -> str:
+def _advise(reason: object, url: str) -> str:
+    """Return what to do when a request got no answer of the service."""
+    parts = urlsplit(url)
     if isinstance(reason, SSLCertVerificationError):
         return "--ca-file names the CA that its certificate is from, --fingerprint a certificate (docs/tls.md)."
+    if parts.scheme == "https" and isinstance(reason, SSLError) and _NO_TLS & {str(reason.reason)}:
+        return f"What answers there speaks plain HTTP: write http://{parts.netloc}, if that is the service."
+    if parts.scheme == "http" and _speaks_https(parts.hostname or "", parts.port or 80):
+        return f"What answers there speaks HTTPS: write https://{parts.netloc} (docs/tls.md)."
     return "Is the service running there? --url or CERTORBIT_URL names another address."
+
+
+def _speaks_https(host: str, port: int) -> bool:
+    """Return whether a TLS handshake works there. Whose certificate it is doesn't matter: nothing is sent."""
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_SECONDS) as connection:
+            context.wrap_socket(connection, server_hostname=host).close()
+    except SSLError as error:
+        return "CERTIFICATE_REQUIRED" in str(error.reason)  # it wants to see one, so it is HTTPS
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def service_at(url: str) -> Remote:

@@ -7,17 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import structlog
 import uvicorn
-from cryptography import x509
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from certorbit.app import CLOCK
-from certorbit.errors import BadMaterial, Refused
-from certorbit.model.client_certificate import ClientCertificate
-from certorbit.pki.read import read_facts
-
-log = structlog.get_logger(__name__)
+from certorbit.cli.http_connection import Bounds, Connection
+from certorbit.errors import Refused
 
 GRACE_SECONDS: Final = 5  # how long open requests may go on; a POST that is cut off is safe to repeat
 HANDSHAKE_SECONDS: Final = 10.0  # for a client that opens a connection and says nothing, or not enough
@@ -25,34 +18,11 @@ GOODBYE_SECONDS: Final = 2.0  # for the client's part of TLS's end
 BACKLOG: Final = 2048
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, which notes who a client is by its certificate."""
-
-    _client_certificate: ClientCertificate | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        tls = transport.get_extra_info("ssl_object")
-        der = tls.getpeercert(binary_form=True) if tls is not None else None
-        if der is None:
-            return
-        try:
-            self._client_certificate = _read_client(der)
-        except BadMaterial as error:
-            log.warning("tls.client_refused", message=error.message)
-            transport.abort()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._client_certificate is not None:
-            self.scope["state"]["client_certificate"] = self._client_certificate
-
-
 class Server(uvicorn.Server):
     """One listener. uvicorn without its signal handlers: one of ours stops all servers of the process.
 
     listener: closed when the server stops. context: None: plain HTTP.
-    handshake_seconds: who has not ended the TLS handshake by then is cut off.
+    handshake_seconds: who has not ended the TLS handshake by then is cut off. bounds: on each connection's requests.
     """
 
     def __init__(
@@ -62,11 +32,12 @@ class Server(uvicorn.Server):
         listener: socket.socket,
         context: ssl.SSLContext | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
+        bounds: Bounds = Bounds(),
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -79,6 +50,7 @@ class Server(uvicorn.Server):
         self._listener = listener
         self._context = context
         self._handshake_seconds = handshake_seconds
+        self._bounds = bounds
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -127,7 +99,9 @@ class Server(uvicorn.Server):
         )
 
     def _make_protocol(self) -> asyncio.Protocol:
-        return _Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return Connection(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, bounds=self._bounds
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -152,20 +126,3 @@ def url_of(listener: socket.socket, *, is_tls: bool) -> str:
         host = socket.gethostname()
     scheme = "https" if is_tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _read_client(der: bytes) -> ClientCertificate:
-    """Return who the client is. OpenSSL has checked the certificate, but in a resumed session it did so earlier.
-
-    Raises:
-        BadMaterial: it has ended, or can't be read.
-    """
-    try:
-        facts = read_facts(x509.load_der_x509_certificate(der))
-    except ValueError:
-        raise BadMaterial("The client's certificate can't be read.") from None
-    if facts.not_after < CLOCK.now():
-        raise BadMaterial(f"The client's certificate {facts.subject!r} has ended.")
-    return ClientCertificate(
-        subject=facts.subject, san=facts.san, fingerprint=facts.fingerprint, not_after=facts.not_after
-    )

@@ -11,34 +11,54 @@ def show(document: Any, *, as_json: bool, for_people: Callable[[Any], str]) -> N
 
 
 def show_started(document: Any) -> str:
-    return f"Started: operation {plain(document['operation'])}."
+    operation = plain(document["operation"])
+    return f"Started: operation {operation}. How it goes: certorbit operations show {operation}"
 
 
 def show_message(document: Any) -> str:
     return plain(document["message"])
 
 
-def show_revoked(document: Any) -> str:
+def show_revoked(document: Any, *, why: str) -> str:
+    """Return what was revoked and what replaces it. why: nothing does."""
     operation = document["operation"]
-    rest = f"operation {plain(operation)} replaces it" if operation else "nothing replaces it"
-    return f"Revoked: version {plain(document['version'])}; {rest}."
+    rest = f"operation {plain(operation)} replaces it." if operation else f"nothing replaces it. {plain(why)}"
+    return f"Revoked: version {plain(document['version'])}; {rest}"
 
 
 def show_renewal(document: Any) -> str:
     """Return how a renewal stands, a line for each thing that is known."""
     lines = [
-        ("automatic renewal", "paused" if document["paused"] else "on"),
+        ("automatic renewal", _whether(document)),
+        *([("because", document["explanation"])] * bool(document["explanation"])),
+        *([("revoked", "YES: its CA has revoked the current version")] * document["revoked"]),
         ("issuer", document["issuer"] or "the first one"),
         ("ends", instant(document["not_after"])),
-        ("due", f"{instant(document['renew_at'])} ({document['reason']})" if document["renew_at"] else "not decided"),
+        ("due", _due(document)),
     ]
     if ari := document["ari"]:
         lines.append(("CA's window", f"{instant(ari['start'])} to {instant(ari['end'])}" if ari["start"] else "none"))
         lines += [("CA explains", ari["explanation_url"])] * bool(ari["explanation_url"])
         lines += [("CA's problem", ari["problem"])] * bool(ari["problem"])
     if operation := document["operation"]:
-        lines.append(("operation", f"{operation['id']} ({operation['state']})"))
-    return "\n".join(f"{name + ':':<19}{plain(value)}" for name, value in lines)
+        lines.append(("operation", f"{operation['id']} ({operation['state']}, attempt {operation['attempt']})"))
+        if problem := operation["problem"]:
+            lines.append(("problem", problem["message"]))
+            lines += [("", f"{one['identifier']}: {one['detail']}") for one in problem["subproblems"]]
+        lines += [("next attempt", instant(operation["next_attempt_at"]))] * bool(operation["next_attempt_at"])
+    return "\n".join(f"{name + ':' if name else '':<19}{plain(value)}" for name, value in lines)
+
+
+def _whether(document: Any) -> str:
+    if document["automatic"]:
+        return "on"
+    return "paused" if document["paused"] and document["obstacle"] == "paused" else f"NO ({document['obstacle']})"
+
+
+def _due(document: Any) -> str:
+    if document["renew_at"]:
+        return f"{instant(document['renew_at'])} ({document['reason']})"
+    return "not decided" if document["automatic"] else "never"
 
 
 def show_versions(document: Any) -> str:
@@ -50,11 +70,12 @@ def show_versions(document: Any) -> str:
             instant(item["not_after"]),
             item["issuer"] or item["source"],
             item["key_algorithm"],
+            "REVOKED" if item["revoked"] else "",
             _names(item["san"]),
         )
         for item in document["items"]
     ]
-    return table(("", "VERSION", "MADE", "ENDS", "ISSUER", "KEY", "NAMES"), rows)
+    return table(("", "VERSION", "MADE", "ENDS", "ISSUER", "KEY", "STATUS", "NAMES"), rows)
 
 
 def show_forecast(document: Any) -> str:
@@ -74,6 +95,12 @@ def show_forecast(document: Any) -> str:
             for item in held_back
         ]
         parts.append("\n".join(["Held back by limits:", *map(plain, lines)]))
+    if unrenewed := document["unrenewed"]:
+        lines = [
+            f"  {item['config']}/{item['entry']} ends {instant(item['not_after'])}: {item['explanation']}"
+            for item in unrenewed
+        ]
+        parts.append("\n".join(["Nothing renews by itself:", *map(plain, lines)]))
     if not document["is_complete"]:
         parts.append("There is more than is shown here.")
     return "\n\n".join(parts)

@@ -10,13 +10,35 @@ _MOST_HANDSHAKES = 5  # of one proof
 
 
 def show_targets(document: Any) -> str:
+    """Return a row for each target, with what the last look at it found."""
     rows = [
-        (item["name"], item["type"], item["provider"], _names(item["configurations"], "all"), item["listeners"])
+        (
+            item["name"],
+            item["type"],
+            item["provider"],
+            _names(item["configurations"], "all"),
+            "-" if item["listeners"] is None else item["listeners"],
+            "never" if item["unseen_since"] and not item["seen_at"] else instant(item["seen_at"]),
+            item["problem"]["message"] if item["problem"] else "-",
+        )
         for item in document["items"]
     ]
     if not rows:
-        return "The service's settings have no [[targets]] table."
-    return table(("NAME", "TYPE", "PROVIDER", "CONFIGURATIONS", "LISTENERS"), rows)
+        return (
+            "The service has no targets: there was no [[targets]] table in its settings when it read them, at its"
+            " start. If there is one now, restart it."
+        )
+    return table(("NAME", "TYPE", "PROVIDER", "CONFIGURATIONS", "LISTENERS", "SEEN", "PROBLEM"), rows)
+
+
+def show_unseen_targets(document: Any, *, config: str) -> str:
+    """Return a line for each target that takes the configuration's certificates and was not seen; "" without any."""
+    lines = [
+        f"{item['name']}: not seen since {instant(item['unseen_since'])}: {item['problem']['message']}"
+        for item in document["items"]
+        if item["unseen_since"] and (not item["configurations"] or config in item["configurations"])
+    ]
+    return "".join(f"\n{plain(line)}" for line in lines)
 
 
 def show_checks(document: Any) -> str:
@@ -141,11 +163,13 @@ def show_published(document: Any) -> str:
 
 
 def _explain(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the problems and the handshakes that failed, below the name of their listener."""
+    """Return the problems, who is out of sight, and the handshakes that failed, below the name of their listener."""
     lines: list[str] = []
     for item in items:
         problem, proof = item["problem"], item["proof"]
         told = [f"  {problem['message']}"] if problem else []
+        if since := item.get("unseen_since"):  # of an attachment: a deployment's part tells of its own time
+            told.append(f"  not seen since {instant(since)}: {item['unseen_problem']['message']}")
         if proof and not proof["is_served"]:
             told += [f"  {_handshake(one)}" for one in proof["handshakes"][:_MOST_HANDSHAKES]]
             left = len(proof["handshakes"]) - _MOST_HANDSHAKES

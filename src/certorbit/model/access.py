@@ -80,7 +80,7 @@ class KeyTerms:
 class APIKey(KeyTerms):
     """An API key as stored: never the key itself.
 
-    prefix: its first characters, shown for recognition.
+    prefix: its first characters, shown for recognition; "" for a key that an operator made up.
     digest: lower-case hex SHA-256 of the whole key (256 random bits need no slow hash).
     previous_digest: of the key before the last rotation, which works until `previous_ends_at`.
     last_used_at, last_used_from: to the minute; the address as far as the service can know it.

@@ -33,6 +33,8 @@ class Action(StrEnum):
     CERTIFICATE_CHANGED = "certificate.changed"
     CERTIFICATE_DELETED = "certificate.deleted"
     CERTIFICATE_ISSUED = "certificate.issued"
+    REVOCATION_ASKED = "certificate.revocation-asked"
+    REVOCATION_FAILED = "certificate.revocation-failed"
     CERTIFICATE_REVOKED = "certificate.revoked"
     REPLACEMENT_STARTED = "certificate.replacement-started"
     RENEWAL_STARTED = "renewal.started"

@@ -34,7 +34,7 @@ class Verdict:
     reason: why it is revoked, in the words of RFC 5280 ("keyCompromise"); "" unless it is.
     revoked_at: since when; None unless it is.
     checked_at: when the lists were looked at; None: not yet.
-    valid_until: when the list that it rests on ends; None if it rests on none.
+    valid_until: when the list that it rests on ends; None if it rests on none: it is the CA's own answer to us.
     sources: where those lists came from.
     problems: why it is unknown, or what else went wrong, a sentence each.
     """
@@ -68,7 +68,12 @@ NOT_LOOKED = Verdict(state=VerdictState.UNKNOWN, problems=("It was not looked at
 
 
 def follow(before: Verdict, found: Verdict, *, now: datetime) -> Verdict:
-    """Return what is known after a look: what it found, unless it found nothing out and a revocation is known."""
+    """Return what is known after a look: what it found, unless it found nothing out and a revocation is known.
+
+    A revocation that rests on no list is the CA's own word to us; a list that was made before doesn't take it back.
+    """
+    if before.is_revoked and before.valid_until is None and not found.is_revoked:
+        return replace(before, checked_at=found.checked_at, problems=found.problems)
     if found.state is VerdictState.UNKNOWN and before.at(now).is_revoked:
         return replace(before, checked_at=found.checked_at, problems=found.problems)
     return found

@@ -12,9 +12,11 @@ from datetime import datetime
 
 from certorbit.model.ca_limits import AccountKey, CALimits, Charge, LimitPolicy, OrderKind, OrderRequest
 from certorbit.model.entry import Entry
-from certorbit.model.failover import ALL_ALIKE, OrderByConfig, order_for, prefer
+from certorbit.model.failover import ALL_ALIKE, OrderByConfig
 from certorbit.model.identifiers import hash_identifiers
+from certorbit.model.issuer_order import order_of, origin_of, permitted
 from certorbit.model.limits import Bucket, Demand, RuleName, Wait, allow
+from certorbit.model.next_version import Obstacle
 from certorbit.model.renewal import Lifetime, RenewalRules, decide, lifetime_of
 from certorbit.model.schedule import Schedule
 
@@ -48,11 +50,25 @@ class PlannedRenewal:
 
 
 @dataclass(frozen=True, slots=True)
+class Unrenewed:
+    """A certificate that nothing renews by itself. message: why not, for people."""
+
+    entry: Entry
+    not_after: datetime
+    obstacle: Obstacle
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
-    """renewals: in order of time. is_complete: False if there are more than could be shown."""
+    """renewals: in order of time. is_complete: False if there are more than could be shown.
+
+    unrenewed: what ends in that time, or has ended, and nothing renews by itself; by its end.
+    """
 
     renewals: tuple[PlannedRenewal, ...]
     is_complete: bool
+    unrenewed: tuple[Unrenewed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -180,9 +196,13 @@ def subjects_of(entry: Entry, account: AccountKey, limits: CALimits) -> Sequence
 def choose_account(
     entry: Entry, schedule: Schedule, accounts: Sequence[AccountKey], by_config: OrderByConfig
 ) -> AccountKey:
-    """Return the account whose turn it is: the operator's choice if it is still configured, else the first."""
+    """Return the account whose turn it is: the operator's choice if it is still configured, else the first one.
+
+    Of those that may issue for it (`issuer_order.permitted`), one at least.
+    """
     by_name = {account.name: account for account in accounts}
-    return by_name[prefer(order_for(entry.config, tuple(by_name), by_config), schedule.issuer)[0]]
+    order = order_of(entry.config, {account.name: account.directory for account in accounts}, by_config)
+    return by_name[permitted(order, origin_of(entry), chosen=schedule.issuer)[0]]
 
 
 def _order_kind(candidate: _Candidate, *, at: datetime, is_first: bool) -> OrderKind:

@@ -12,6 +12,7 @@ from certorbit.errors import (
     CAAForbids,
     CertorbitError,
     IssuerRefused,
+    NoIssuer,
     RateLimited,
     RetryRule,
     SolverFailed,
@@ -93,7 +94,7 @@ def problem_from(error: CertorbitError) -> Problem:
         subproblems=refused.subproblems if refused else {},
         retry=error.retry.rule,
         retry_at=error.retry.at,
-        keeps_order=isinstance(error, Unreachable | RateLimited | SolverFailed),
+        keeps_order=isinstance(error, Unreachable | RateLimited | SolverFailed | NoIssuer),
         blames_issuer=isinstance(error, Unreachable | RateLimited | AccountProblem | CAAForbids | BadIssue),
     )
 
@@ -134,10 +135,12 @@ def problem_from_json(stored: Mapping[str, Any]) -> Problem:
 class Operation:
     """The record of one operation.
 
-    attempt: 1 for the first; each attempt is a workflow of its own (`workflow_id`).
+    attempt: 1 for the first; each attempt is a workflow of its own (`workflow_id`), so a number is never used twice.
+        While WAITING it is the next attempt's, which has its workflow already. People are shown `attempts_begun`.
     promised: a client was told 201: the entry must stay and the issuance must go on until it succeeds.
     next_attempt_at: set while WAITING.
     issuer_name: "" until an attempt chose one.
+    overtaken: the numbers of attempts that were planned and never begun, because another one took their place.
     """
 
     id: OperationID
@@ -155,6 +158,17 @@ class Operation:
     next_attempt_at: datetime | None
     issuer_name: str
     problem: Problem | None
+    overtaken: tuple[int, ...] = ()
+
+    @property
+    def attempts_begun(self) -> int:
+        """Return how many attempts there were up to now; one that is queued counts, one that is planned doesn't."""
+        is_planned = self.state is OperationState.WAITING or self.attempt in self.overtaken
+        return self.count_attempts(self.attempt) - is_planned
+
+    def count_attempts(self, number: int) -> int:
+        """Return which attempt, as people count them, the one of this number is."""
+        return number - sum(one < number for one in self.overtaken)
 
     @property
     def workflow_id(self) -> str:
@@ -162,9 +176,30 @@ class Operation:
         return workflow_id(self.id, self.attempt)
 
     def begin_next(self, *, now: datetime) -> "Operation":
-        """Return the operation with its next attempt queued; a delayed workflow of this one then finds it gone by."""
+        """Return the operation with its next attempt queued; a delayed workflow of this one then finds it gone by.
+
+        The number moves on in any case: the delayed workflow has this one, and may begin at any moment.
+        """
+        is_overtaking = self.state is OperationState.WAITING
         return replace(
-            self, state=OperationState.QUEUED, attempt=self.attempt + 1, updated_at=now, next_attempt_at=None
+            self,
+            state=OperationState.QUEUED,
+            attempt=self.attempt + 1,
+            updated_at=now,
+            next_attempt_at=None,
+            overtaken=(*self.overtaken, self.attempt) if is_overtaking else self.overtaken,
+        )
+
+    def cancel(self, *, now: datetime) -> "Operation":
+        """Return the operation given up; what is under way of it, or planned, then finds it ended."""
+        is_planned = self.state is OperationState.WAITING
+        return replace(
+            self,
+            state=OperationState.CANCELLED,
+            updated_at=now,
+            finished_at=now,
+            next_attempt_at=None,
+            overtaken=(*self.overtaken, self.attempt) if is_planned else self.overtaken,
         )
 
     def wait_until(self, due: datetime, problem: Problem, *, now: datetime) -> "Operation":

@@ -31,6 +31,7 @@ YOUNG_SHARE = 4  # or this part of the lifetime, if that is less
 # No wait of our own ladder is longer than this part of the time that is left: its daily step is made for certificates
 # of months.
 TRIES_BEFORE_EXPIRY = 8
+DAILY = timedelta(days=1)
 SHORTEST_TRY = timedelta(minutes=15)  # four an hour: Let's Encrypt allows five failures (facts.md 3.4)
 
 
@@ -238,6 +239,20 @@ class Decision:
 def emergency_at(life: Lifetime, *, rules: RenewalRules) -> datetime:
     """Return the instant from which on the certificate is renewed whatever else is said."""
     return life.not_after - life.length * rules.emergency_fraction
+
+
+def next_daily_at(not_after: datetime, *, now: datetime) -> datetime:
+    """Return the next instant that is whole days before (or after) the certificate's end.
+
+    A certificate's daily instants are always the same ones, whoever asks: what falls on them happens once a day in
+    the whole cluster, and is nowhere written down.
+    """
+    return now + ((not_after - now) % DAILY or DAILY)
+
+
+def is_daily(not_after: datetime, instant: datetime) -> bool:
+    """Return whether the instant is one of those that `next_daily_at` gives."""
+    return not (not_after - instant) % DAILY
 
 
 def decide(life: Lifetime, *, info: RenewalInfo | None, now: datetime, rules: RenewalRules) -> Decision:

@@ -14,3 +14,9 @@ class RevocationReason(IntEnum):
     AFFILIATION_CHANGED = 3
     SUPERSEDED = 4
     CESSATION_OF_OPERATION = 5
+
+    @property
+    def word(self) -> str:
+        """Return the reason as lists name it (RFC 5280 §5.3.1), for example `keyCompromise`."""
+        first, *rest = self.name.lower().split("_")
+        return first + "".join(part.capitalize() for part in rest)

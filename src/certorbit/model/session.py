@@ -10,6 +10,7 @@ from typing import Any, Final, NewType
 from certorbit.errors import NotAllowed
 from certorbit.model.access import APIKeyID, Principal, Role
 from certorbit.model.entry import ConfigID
+from certorbit.model.key_names import PERSON_PREFIX
 from certorbit.oidc_settings import ALL_CONFIGURATIONS, OIDCSettings
 
 SessionID = NewType("SessionID", str)
@@ -131,7 +132,7 @@ def admit(rules: SignInRules, claims: VerifiedClaims) -> Person:
         )
     return Person(
         subject=subject,
-        name=f"oidc:{_name(rules, claims, email=email, subject=subject)}",
+        name=f"{PERSON_PREFIX}{_name(rules, claims, email=email, subject=subject)}",
         email=email,
         role=role,
         may_export_keys=not rules.export_keys.isdisjoint(values),

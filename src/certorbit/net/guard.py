@@ -8,12 +8,10 @@ broken CA could point us at our own network. Two checks, each at the last possib
   and answers of the DNS that change between two look-ups pass it too.
 """
 
-import ipaddress
 import re
 import socket
 import ssl
 from contextlib import suppress
-from enum import IntEnum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,28 +20,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from certorbit.errors import Unreachable
+from certorbit.net.address_space import Space, classify_address
 
 LONGEST_URL = 2048  # ours: far more than any CA uses
 # Printable ASCII without blanks, quotes and "#": nothing that could end a header line or hide a part of the URL.
 _URL = re.compile(r"https?://[!$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]+")
 
 _USER_INFO = re.compile(r"//[^/]*@")
-
-# Cloud metadata services that are not link-local: Alibaba's, Azure's, and Amazon's over IPv6.
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "fd00:ec2::254")))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 §2.1: the IPv4 address is in the last 32 bits
-_TUNNELS = (ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32"))  # 6to4, Teredo: nobody's CA
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class Space(IntEnum):
-    """How near an address is to us; the nearer, the more it takes to be allowed to reach it."""
-
-    PUBLIC = 0
-    PRIVATE = 1
-    LOOPBACK = 2
-    FORBIDDEN = 3  # link-local, metadata services, multicast, unspecified: never a CA
 
 
 class AddressRefused(OSError):
@@ -95,26 +78,6 @@ def lower_scheme(url: str) -> str:
 def show_url(url: str) -> str:
     """Return a URL fit for a message: quoted, bounded, without credentials and what isn't printable."""
     return repr("".join(character if character.isprintable() else "?" for character in _USER_INFO.sub("//", url[:120])))
-
-
-def classify_address(text: str) -> Space:
-    """Return how near an address (textual, without zone or with one) is to us.
-
-    IPv4 addresses inside IPv6 ones (mapped, NAT64) count as what they are.
-    """
-    address: _Address = ipaddress.ip_address(text.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        elif address in _NAT64:
-            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        elif any(address in tunnel for tunnel in _TUNNELS):
-            return Space.FORBIDDEN
-    if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
-        return Space.FORBIDDEN
-    if address.is_loopback:
-        return Space.LOOPBACK
-    return Space.PUBLIC if address.is_global else Space.PRIVATE
 
 
 class AddressGuard(AbstractResolver):

@@ -25,8 +25,8 @@ from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from certorbit.errors import Unreachable
 from certorbit.model.balancer import Endpoint
 from certorbit.model.served import Admission, Served
+from certorbit.net.address_space import Space, classify_address
 from certorbit.net.admission import REFUSED, Tried, try_door
-from certorbit.net.guard import Space, classify_address
 from certorbit.net.handshake import KEY_KINDS, Shown, make_context, shake_hands
 
 log = structlog.get_logger(__name__)

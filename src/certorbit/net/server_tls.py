@@ -32,12 +32,16 @@ class ClientTrust:
 
     ca_pem: CA certificates that a client's must lead to, intermediates allowed as ends, and CRLs; "": nobody's is good.
     has_crls: a client whose issuer has no current CRL in there is refused, too: stale is unknown, never good.
+    has_whole_paths: so is one below a CA of which that is true. All CAs lead to roots in there, the only ends then.
     is_required: no handshake without a certificate.
+
+    Without whole paths nothing is known here of a CA's own revocation: revoked ones must not be in there.
     """
 
     ca_pem: str
     has_crls: bool
     is_required: bool
+    has_whole_paths: bool = False
 
 
 def make_server_context(chain_pem: str, key: PrivateKeyPEM, *, clients: ClientTrust | None) -> ssl.SSLContext:
@@ -75,10 +79,15 @@ def make_server_context(chain_pem: str, key: PrivateKeyPEM, *, clients: ClientTr
 
 def _check_clients(context: ssl.SSLContext, clients: ClientTrust) -> None:
     context.verify_mode = ssl.CERT_REQUIRED if clients.is_required else ssl.CERT_OPTIONAL
-    # A bundle may hold an issuing CA without its root; what the operator put there is trusted.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if clients.has_crls:
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    if clients.has_whole_paths:
+        # OpenSSL looks for the list of the path's end, too, and only a root's can be checked there.
+        context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    else:
+        # A bundle may hold an issuing CA without its root; what the operator put there is trusted.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if clients.has_crls:
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     if clients.ca_pem:
         with _as_path(clients.ca_pem) as path:  # as text (`cadata`) Python takes certificates, but no CRLs
             context.load_verify_locations(path)

@@ -1,16 +1,20 @@
 """Where the revocation lists of a bundle's CAs are published, and which of two lists is to be kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certorbit.errors import CRLUnusable
-from certorbit.pki.crl_check import CRLIndex, check_follows, check_signed_by, read_crl
-from certorbit.pki.crl_points import MOST_URLS, identify_issuer
+from certorbit.pki.crl_check import CRLIndex, check_follows, read_crl
+from certorbit.pki.crl_points import MOST_URLS
+from certorbit.pki.crl_signers import BundleSigners
 from certorbit.pki.pem import read_certificates
 from certorbit.pki.read import read_facts
+
+MOST_BUNDLE_URLS: Final = 512  # of all its CAs together: two for each of the most that it may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +31,30 @@ class ListPlace:
 
 
 def find_places(bundle_pem: str, crls: Sequence[str]) -> list[ListPlace]:
-    """Return one place for each CA, in the bundle's order.
+    """Return one place for each CA, in the bundle's order. Takes up to half a second: call it in a thread.
 
     Its URLs stand in the CAs of the bundle that it issued (cRLDistributionPoints), and in its own list
     (issuingDistributionPoint). Clients' certificates, which name it too, aren't here.
 
     Raises:
-        BadMaterial: the bundle can't be read.
+        BadMaterial: the bundle can't be read, or it can't be told whose its lists are.
     """
     authorities = read_certificates(bundle_pem)
-    lists = [index for text in crls if (index := _read(text)) is not None]
-    places: dict[str, ListPlace] = {}
-    for authority in authorities:
-        issuer_id = identify_issuer(authority)
-        if issuer_id in places:
-            continue
-        held = next((index for index in lists if _is_signed_by(index, authority)), None)
-        issued = [one for one in authorities if one.issuer == authority.subject]
-        urls = [url for one in issued for url in read_facts(one).cdp]
-        places[issuer_id] = ListPlace(
-            issuer=authority,
-            issuer_id=issuer_id,
-            urls=tuple(dict.fromkeys([*urls, *(_urls_of(held) if held is not None else ())]))[:MOST_URLS],
-            held=held,
-        )
-    return list(places.values())
+    signers = BundleSigners(authorities)
+    held = _find_held(crls, signers)
+    named = _find_named_urls(authorities)
+    most = min(MOST_URLS, max(1, MOST_BUNDLE_URLS // len(signers.ids)))
+    places: list[ListPlace] = []
+    for issuer_id, authority in signers.ids.items():
+        own = held.get(issuer_id)
+        urls = dict.fromkeys([*named.get(authority.subject, ()), *(_urls_of(own) if own is not None else ())])
+        places.append(ListPlace(issuer=authority, issuer_id=issuer_id, urls=tuple(urls)[:most], held=own))
+    return places
+
+
+def write_crls(indices: Iterable[CRLIndex]) -> tuple[str, ...]:
+    """Return the lists as PEM. Takes a millisecond for each MiB: call it in a thread."""
+    return tuple(index.crl.public_bytes(Encoding.PEM).decode() for index in indices)
 
 
 def is_for_all(index: CRLIndex) -> bool:
@@ -79,23 +82,26 @@ def is_newer(index: CRLIndex, held: CRLIndex | None) -> bool:
     return True
 
 
-def write_crl(index: CRLIndex) -> str:
-    return index.crl.public_bytes(Encoding.PEM).decode()
+def _find_held(crls: Sequence[str], signers: BundleSigners) -> dict[str, CRLIndex]:
+    """Return the first list of each CA that has one, by the CA's id."""
+    held: dict[str, CRLIndex] = {}
+    for text in crls:
+        try:
+            index = read_crl(text.encode())
+            held.setdefault(signers.find(index), index)
+        except CRLUnusable:  # stored before lists were checked at upload
+            continue
+    return held
 
 
-def _read(text: str) -> CRLIndex | None:
-    try:
-        return read_crl(text.encode())
-    except CRLUnusable:  # stored before lists were checked at upload
-        return None
-
-
-def _is_signed_by(index: CRLIndex, authority: x509.Certificate) -> bool:
-    try:
-        check_signed_by(index, authority)
-    except CRLUnusable:
-        return False
-    return True
+def _find_named_urls(authorities: Sequence[x509.Certificate]) -> dict[x509.Name, tuple[str, ...]]:
+    """Return what the certificates of each issuer say of where its list is, by the issuer's name."""
+    urls: dict[x509.Name, dict[str, None]] = {}
+    for authority in authorities:
+        of_issuer = urls.setdefault(authority.issuer, {})
+        if len(of_issuer) < MOST_URLS:
+            of_issuer.update(dict.fromkeys(read_facts(authority).cdp))
+    return {name: tuple(of_issuer)[:MOST_URLS] for name, of_issuer in urls.items()}
 
 
 def _urls_of(index: CRLIndex) -> list[str]:

@@ -14,11 +14,14 @@ from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.pem import load_certificates, read_blocks
 from certorbit.pki.purposes import is_for_clients
 from certorbit.pki.read import format_name, make_printable, read_facts
+from certorbit.pki.signer_keys import check_signer_keys
 
 CLOCK_SKEW = timedelta(hours=1)  # a CA's clock may be ahead of ours; public CAs backdate by an hour for the same reason
 # A certificate that is over at once would be renewed at once: a loop of issuances. More can't be asked, since private
 # CAs issue for minutes.
 LEAST_LIFE = timedelta(minutes=1)
+MOST_SERVED = 32  # certificates of a chain, whose natural length is 2 to 5
+MOST_TRIES = 64  # signatures that may turn out to be of another certificate; of cross-signed CAs there are a handful
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -45,7 +48,7 @@ def pick_leaf(certificates: Sequence[x509.Certificate]) -> x509.Certificate:
 
 
 def order_chain(
-    certificates: Sequence[x509.Certificate], *, leaf: x509.Certificate | None = None
+    certificates: Sequence[x509.Certificate], *, leaf: x509.Certificate | None = None, subject: str = "cert_body"
 ) -> tuple[x509.Certificate, ...]:
     """Return the chain, leaf first, each certificate signed by the next one, as far as the given ones reach.
 
@@ -53,17 +56,31 @@ def order_chain(
     is taken; a self-signed certificate ends the chain. Certificates that are no part of this chain are left out.
 
     Args:
-        certificates: at least one, names readable. The work grows with the square of their number: bound it.
+        certificates: at least one, names readable.
         leaf: where to start; else `pick_leaf` says.
+        subject: the input's name, for the message.
+
+    Raises:
+        BadMaterial: so many of them have one name that more than `MOST_TRIES` signatures would have to be checked;
+            or see `check_signer_keys`.
     """
+    check_signer_keys(certificates, subject=subject)
     chain = [leaf if leaf is not None else pick_leaf(certificates)]
-    rest = sorted(set(certificates) - set(chain), key=_preference, reverse=True)
+    by_name: dict[x509.Name, list[x509.Certificate]] = {}
+    for certificate in sorted(set(certificates) - set(chain), key=_preference, reverse=True):
+        by_name.setdefault(certificate.subject, []).append(certificate)
+    tries = 0
     while not is_issued_by(chain[-1], chain[-1]):
-        issuer = next((candidate for candidate in rest if is_issued_by(chain[-1], candidate)), None)
-        if issuer is None:
+        for candidate in by_name.get(chain[-1].issuer, ()):
+            if is_issued_by(chain[-1], candidate):
+                break
+            tries += 1
+            if tries > MOST_TRIES:
+                raise _too_many(chain[-1].issuer, subject=subject)
+        else:
             break
-        chain.append(issuer)
-        rest.remove(issuer)
+        by_name[candidate.subject].remove(candidate)
+        chain.append(candidate)
     return tuple(chain)
 
 
@@ -146,13 +163,25 @@ def check_for_clients(chain_pem: str) -> None:
         )
 
 
+def _too_many(name: x509.Name, *, subject: str) -> BadMaterial:
+    return BadMaterial(
+        f"{subject}: too many certificates have the name '{format_name(name)[:200]}' to find out which of them issued"
+        " the others. Give the certificate and its issuers only.",
+        subject=subject,
+    )
+
+
 def _read_chain(chain_pem: str) -> tuple[x509.Certificate, ...]:
     blocks = read_blocks(chain_pem, subject="chain")
     for block in blocks:
         # RFC 8555 §11.4 and §9.1: the answer is certificates only. A key in it would be a trap.
         if not block.is_certificate:
             raise BadMaterial(f"chain: a block {make_printable(block.label)} is among the certificates.")
-    return load_certificates(blocks, subject="chain")
+    if len(blocks) > MOST_SERVED:
+        raise BadMaterial(f"chain: {len(blocks)} certificates; a chain has at most {MOST_SERVED}.", subject="chain")
+    chain = load_certificates(blocks, subject="chain")
+    check_signer_keys(chain, subject="chain")
+    return chain
 
 
 def _check_names(facts: CertificateFacts, *, identifiers: Sequence[str]) -> None:

@@ -6,25 +6,34 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certorbit.errors import BadMaterial, CRLUnusable
-from certorbit.pki.crl_check import CRLIndex, check_signed_by, read_crl
+from certorbit.pki.crl_check import read_crl
+from certorbit.pki.crl_signers import BundleSigners
 from certorbit.pki.foreign_errors import UNREADABLE
 from certorbit.pki.pem import read_certificates
 from certorbit.pki.read import format_name
+from certorbit.pki.upload import MOST_AUTHORITIES
 
 _BEGIN = "-----BEGIN X509 CRL-----"
 
 
 def read_crls(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the CRLs as plain PEM. Neither signature nor dates are checked here.
+    """Return the CRLs as plain PEM, each one once. Neither signature nor dates are checked here.
 
     Raises:
-        BadMaterial: an item is not one PEM CRL; the message says which, counted from 1.
+        BadMaterial: an item is not one PEM CRL (the message says which, counted from 1), or there are too many.
     """
-    return tuple(_read_crl(text, place=place) for place, text in enumerate(texts, start=1))
+    read: dict[str, str] = {}
+    for place, text in enumerate(texts, start=1):
+        if text in read:
+            continue
+        if len(read) == MOST_AUTHORITIES:
+            raise BadMaterial(f"crl: more than {MOST_AUTHORITIES} lists. Give one of each CA.", subject="crl")
+        read[text] = _read_crl(text, place=place)
+    return tuple(dict.fromkeys(read.values()))
 
 
 def check_bundle_crls(crls: Sequence[str], *, bundle_pem: str) -> None:
-    """Raise unless the CRLs can be used with the bundle. Takes milliseconds for a long list: call it in a thread.
+    """Raise unless the CRLs can be used with the bundle. Hostile ones take half a second: call it in a thread.
 
     Dates are not checked: a list that has ended is taken, like a certificate that has, and then nobody is let in.
 
@@ -33,19 +42,25 @@ def check_bundle_crls(crls: Sequence[str], *, bundle_pem: str) -> None:
         bundle_pem: the CAs.
 
     Raises:
-        BadMaterial: a list is of no CA of the bundle, or forged; or a CA has none. Proxies that are given a list look
-            for one of each CA on the way to the root, and let nobody in where one is missing.
+        BadMaterial: a list is of no CA of the bundle, or forged; a CA has two, or none. Proxies that are given a list
+            look for one of each CA on the way to the root, and let nobody in where one is missing. Or too many CAs
+            have one name to find out which of them signed.
     """
     if not crls:
         return
     authorities = read_certificates(bundle_pem, subject="cert_body")
-    covered: set[x509.Name] = set()
+    signers = BundleSigners(authorities)
+    places: dict[str, int] = {}
     for place, text in enumerate(crls, start=1):
-        try:
-            index = read_crl(text.encode())
-        except CRLUnusable as error:
-            raise BadMaterial(f"crl: item {place} can't be used. {error.message}", subject="crl") from error
-        covered.add(_find_signer(index, authorities, place=place).subject)
+        issuer_id = _find_signer(text, signers, place=place)
+        if issuer_id in places:
+            raise BadMaterial(
+                f"crl: items {places[issuer_id]} and {place} are of the same CA,"
+                f" '{_show(signers.ids[issuer_id].subject)}'. Give its newest list alone.",
+                subject="crl",
+            )
+        places[issuer_id] = place
+    covered = {signers.ids[issuer_id].subject for issuer_id in places}
     for authority in authorities:
         if authority.subject not in covered:
             raise BadMaterial(
@@ -55,20 +70,18 @@ def check_bundle_crls(crls: Sequence[str], *, bundle_pem: str) -> None:
             )
 
 
-def _find_signer(index: CRLIndex, authorities: Sequence[x509.Certificate], *, place: int) -> x509.Certificate:
-    named = [authority for authority in authorities if authority.subject == index.crl.issuer]
-    reason = "Its issuer is none of them."
-    for authority in named:
-        try:
-            check_signed_by(index, authority)
-        except CRLUnusable as error:
-            reason = error.message
-        else:
-            return authority
-    raise BadMaterial(
-        f"crl: item {place} (of '{_show(index.crl.issuer)}') is not signed by a CA of the bundle. {reason}",
-        subject="crl",
-    )
+def _find_signer(text: str, signers: BundleSigners, *, place: int) -> str:
+    try:
+        index = read_crl(text.encode())
+    except CRLUnusable as error:
+        raise BadMaterial(f"crl: item {place} can't be used. {error.message}", subject="crl") from error
+    try:
+        return signers.find(index)
+    except CRLUnusable as error:
+        raise BadMaterial(
+            f"crl: item {place} (of '{_show(index.crl.issuer)}') is not signed by a CA of the bundle. {error.message}",
+            subject="crl",
+        ) from error
 
 
 def _read_crl(text: str, *, place: int) -> str:

@@ -78,8 +78,9 @@ def _put_in_order(certificates: Sequence[x509.Certificate], key: PrivateKeyTypes
         return []
     wanted = "" if key is None else hash_public_key(key.public_key())  # type: ignore[arg-type] # its library's union
     own = [certificate for certificate in certificates if _hash_key(certificate) == wanted]
-    chain = order_chain(certificates, leaf=pick_leaf(own or certificates))
-    return [*chain, *(certificate for certificate in certificates if certificate not in chain)]
+    chain = order_chain(certificates, leaf=pick_leaf(own or certificates), subject="fileName")
+    in_chain = set(chain)
+    return [*chain, *(certificate for certificate in certificates if certificate not in in_chain)]
 
 
 def _hash_key(certificate: x509.Certificate) -> str | None:

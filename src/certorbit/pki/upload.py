@@ -21,14 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from certorbit.errors import BadMaterial
 from certorbit.model.entry import Side
 from certorbit.model.material import Material
-from certorbit.pki.chain import is_issued_by, order_bundle, order_chain, pick_leaf
+from certorbit.pki.chain import MOST_SERVED, is_issued_by, order_bundle, order_chain, pick_leaf
 from certorbit.pki.pem import PEMBlock, load_certificates, read_blocks, write_certificates
 from certorbit.pki.private_key import ServableKey, read_uploaded_key, write_key
 from certorbit.pki.public_key import LEAST_RSA_BITS, find_key_fault, find_public_key, hash_public_key
 from certorbit.pki.purposes import find_authority_fault, is_for_clients
 from certorbit.pki.read import format_name, make_printable, read_facts
+from certorbit.pki.signer_keys import check_signer_keys
 
-MOST_SERVED = 32  # certificates beside a key; bounds the work of finding the chain, whose natural length is 2 to 5
 MOST_AUTHORITIES = 256  # of a bundle: more than any public collection of roots has
 _BODY = "cert_body"
 _KEY = "private_key"
@@ -104,6 +104,7 @@ def _read_bundle(blocks: Sequence[PEMBlock], *, has_key: bool) -> Material:
         )
     for certificate in certificates:
         _check_authority(certificate)
+    check_signer_keys(certificates, subject=_BODY)  # for the lists that come with it
     ordered = order_bundle(certificates)
     ends = min(certificate.not_valid_after_utc for certificate in ordered)
     facts = replace(read_facts(ordered[0]), not_after=ends)

@@ -9,9 +9,10 @@ from certorbit.model.balancer import HeldCopy, Listener, ListenerKey
 from certorbit.model.client_policy import ClientPolicy
 from certorbit.model.deployment import Attachment, AttachmentID, Rollout
 from certorbit.model.entry import ConfigID, EntryUID
-from certorbit.model.operation import OperationID
+from certorbit.model.operation import OperationID, Problem
 from certorbit.model.site import Site, SiteID
 from certorbit.model.standing import AttachmentGroup
+from certorbit.model.target_look import TargetLook
 
 
 class Listeners(Protocol):
@@ -25,10 +26,16 @@ class Listeners(Protocol):
         """Insert or overwrite one."""
 
     def replace(self, target: str, listeners: Sequence[Listener], *, now: datetime) -> None:
-        """Make these the target's listeners: others of it are forgotten."""
+        """Make these the target's listeners, seen now: others of it are forgotten."""
+
+    def miss(self, target: str, problem: Problem, *, now: datetime) -> None:
+        """Write down that the target did not answer now, and why. Its listeners stay as they were seen last."""
+
+    def looks(self) -> Mapping[str, TargetLook]:
+        """Return by target how the last look at it went; without those that nobody looked at yet."""
 
     def forget_targets(self, besides: Sequence[str]) -> None:
-        """Forget the listeners of targets that are not in the settings any more."""
+        """Forget the listeners of targets that are not in the settings any more, and the looks at them."""
 
 
 class Attachments(Protocol):

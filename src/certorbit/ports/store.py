@@ -18,7 +18,7 @@ from certorbit.model.entry import ConfigID, Configuration, Entry, EntryID, Entry
 from certorbit.model.operation import Lane, Operation, OperationID, OperationState
 from certorbit.model.order import Account, Challenge
 from certorbit.model.read_only import ReadOnlyMode
-from certorbit.model.schedule import Schedule
+from certorbit.model.schedule import Maker, Schedule
 from certorbit.ports.audit import AuditTrail
 from certorbit.ports.authority_store import Authorities
 from certorbit.ports.balancer_store import (
@@ -36,6 +36,7 @@ from certorbit.ports.crl_store import Revocations
 from certorbit.ports.keyring_store import KeyEncryptionKeys, SealedSecrets
 from certorbit.ports.ledger import IdentifierFailures, LimitBuckets, OrderLedger
 from certorbit.ports.session_store import Sessions
+from certorbit.ports.upkeep_store import UpkeepCounts
 
 T = TypeVar("T")
 
@@ -202,8 +203,23 @@ class Schedules(Protocol):
     def list_planned(self, *, until: datetime, limit: int) -> Sequence[tuple[Entry, Schedule]]:
         """Return entries with a `renew_at` up to then, the earliest first."""
 
+    def list_unplanned(self, *, limit: int) -> Sequence[tuple[Entry, Schedule]]:
+        """Return entries that have a certificate and are looked at, but have no `renew_at`; what ends first, first."""
+
+    def wake_idle(self, *, now: datetime) -> int:
+        """Let the sweep look at all entries without a `renew_at` now, but for those that it never looks at.
+
+        Returns how many.
+        """
+
+    def count_makers(self) -> Sequence[Maker]:
+        """Return how many generated certificates that renew (`le_auto_renew`) were made by whom: one query."""
+
     def claim_sweep(self, name: str, *, now: datetime, every: timedelta) -> bool:
-        """Return True to one caller in the whole cluster per period."""
+        """Return True to one caller in the whole cluster per period.
+
+        The next one is then never further away than the caller's own period, whatever another caller's was.
+        """
 
 
 class Accounts(Protocol):
@@ -321,6 +337,8 @@ class UnitOfWork(Protocol):
     def shelves(self) -> Shelves: ...
     @property
     def named_turns(self) -> NamedTurns: ...
+    @property
+    def upkeep(self) -> UpkeepCounts: ...
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this very transaction: no entry without its workflow, no workflow without its entry."""
 

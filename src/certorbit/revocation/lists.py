@@ -60,6 +60,7 @@ class CRLLists:
         self._fetcher = fetcher
         self._own = own
         self._own_issuer: tuple[str, x509.Certificate] | None = None
+        self._own_checked = ""  # digest of its list whose signature was checked
         self._settings = settings
         self._clock = clock
         self._chance = chance
@@ -101,7 +102,9 @@ class CRLLists:
         try:
             digest = sha256(der).hexdigest()
             index = await self._read(der, digest=digest)
-            check_signed_by(index, issuing)
+            if digest != self._own_checked:  # every certificate of ours asks
+                await asyncio.to_thread(check_signed_by, index, issuing)
+                self._own_checked = digest
             check_dates(index, now=now)
             self._keep(digest, index)
         except CRLUnusable as error:

@@ -1,6 +1,7 @@
 """API keys: 256 random bits, stored as hashes, shown once; made, changed, rotated, revoked."""
 
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,9 +13,11 @@ from certorbit.errors import BadInput, NotFound, NotSignedIn
 from certorbit.model.access import APIKey, APIKeyID, KeyTerms, Principal, Right, Role
 from certorbit.model.addresses import is_within, read_networks
 from certorbit.model.audit import Action, AuditEvent, ObjectChange
+from certorbit.model.key_names import check_key_name
 from certorbit.ports.store import UnitOfWork
 
 PREFIX = "co_"  # makes a leaked key recognisable to secret scanners
+_OWN_FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 _PREFIX_LENGTH = 8  # characters shown: "co_" and 5 of 43, which leaves more than 220 bits
 MOST_IN_A_LIST = 50  # configurations or networks of one key
 LONGEST_LIFE = timedelta(days=20 * 365)  # beyond it a date is a slip of the pen
@@ -40,8 +43,16 @@ def digest_secret(secret: str) -> str:
 
 
 def prefix_of(secret: str) -> str:
-    """Return the characters that a key is recognised by."""
+    """Return the characters that tell attempts apart; see `shown_prefix_of` for what may be kept and shown."""
     return secret[:_PREFIX_LENGTH]
+
+
+def shown_prefix_of(secret: str) -> str:
+    """Return the characters that a key is recognised by; "" for one of another form than `new_secret`'s.
+
+    An operator's own key may have 20 characters in all, and its first eight may be most of what is hard to guess.
+    """
+    return prefix_of(secret) if _OWN_FORM.fullmatch(secret) else ""
 
 
 def create_key(
@@ -60,11 +71,15 @@ def create_key(
     Raises:
         BadInput: the terms can't be met. NotAllowed: nobody gives away a right to export keys that he lacks.
     """
-    terms = _check_terms(tx, terms, ends_before=None, now=now)
+    terms = _check_terms(tx, terms, before=None, now=now)
     if terms.may_export_keys and by is not None:
         by.check(Right.EXPORT_KEYS)
     key = APIKey(
-        **_values(terms), id=APIKeyID(new_id()), prefix=prefix_of(secret), digest=digest_secret(secret), created_at=now
+        **_values(terms),
+        id=APIKeyID(new_id()),
+        prefix=shown_prefix_of(secret),
+        digest=digest_secret(secret),
+        created_at=now,
     )
     tx.api_keys.add(key)
     _record(tx, Action.API_KEY_CREATED, None, key, now=now)
@@ -125,7 +140,7 @@ def change_key(
     """
     tx.api_keys.lock()
     key = _get_active(tx, key_id)
-    terms = _check_terms(tx, change(key.terms), ends_before=key.expires_at, now=now)
+    terms = _check_terms(tx, change(key.terms), before=key, now=now)
     if terms.may_export_keys and not key.may_export_keys and by is not None:
         by.check(Right.EXPORT_KEYS)
     changed = replace(key, **_values(terms))
@@ -164,7 +179,7 @@ def rotate_key(
         by.check(Right.EXPORT_KEYS)
     rotated = replace(
         key,
-        prefix=prefix_of(secret),
+        prefix=shown_prefix_of(secret),
         digest=digest_secret(secret),
         rotated_at=now,
         previous_digest=key.digest if overlap else None,
@@ -219,11 +234,11 @@ def _get_active(tx: UnitOfWork, key_id: APIKeyID) -> APIKey:
     return key
 
 
-def _check_terms(tx: UnitOfWork, terms: KeyTerms, *, ends_before: datetime | None, now: datetime) -> KeyTerms:
-    """Return the terms in the form in which they are stored. ends_before: the key's end until now. Raises BadInput."""
+def _check_terms(tx: UnitOfWork, terms: KeyTerms, *, before: APIKey | None, now: datetime) -> KeyTerms:
+    """Return the terms in the form in which they are stored. before: the key until now. Raises BadInput."""
     name = terms.name.strip()
-    if not name or len(name) > 100:
-        raise BadInput("name: give the key a name of 1 to 100 characters.", subject="name")
+    if before is None or name != before.name:  # what was named before there were rules goes on
+        check_key_name(name)
     for subject, items in (
         ("configurations", terms.configurations),
         ("allowed_addresses", terms.allowed_addresses),
@@ -235,7 +250,7 @@ def _check_terms(tx: UnitOfWork, terms: KeyTerms, *, ends_before: datetime | Non
             raise BadInput(f"configurations: there is no configuration {config[:80]!r}.", subject="configurations")
     networks = read_networks(terms.allowed_addresses, subject="allowed_addresses")
     ends = terms.expires_at
-    if ends is not None and ends != ends_before and not now < ends <= now + LONGEST_LIFE:
+    if ends is not None and (before is None or ends != before.expires_at) and not now < ends <= now + LONGEST_LIFE:
         raise BadInput(
             "expires_at: give an instant in the next 20 years, or null for no end; to end a key now, revoke it.",
             subject="expires_at",

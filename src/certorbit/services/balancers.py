@@ -67,6 +67,7 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
         if present.stage is Stage.PROVEN and entry.current and present.version == entry.current.id:
             return Asked(present.id, None)
         return _start(tx, entry, present.id, now=now, new_id=new_id)
+    _check_not_expired(entry, now=now)
     _check_room(listener, rows, entry, is_default=is_default)
     former = find_default(rows, besides=entry) if is_default else None
     changes = displace(tx, former, entry.config, reaches=command.reaches, by=by, now=now) if former else []
@@ -214,6 +215,16 @@ def _check_servable(entry: Entry) -> None:
     if entry.side.value != "server":
         raise BadInput(
             f"The certificate {entry.id!r} has side {entry.side}; load balancers serve certificates of side server.",
+            subject="certificate-id",
+        )
+
+
+def _check_not_expired(entry: Entry, *, now: datetime) -> None:
+    """Raise BadInput if no client would accept it. What is attached already may expire there: it is to be renewed."""
+    if entry.current is not None and entry.current.facts.not_after <= now:
+        raise BadInput(
+            f"The certificate {entry.id!r} ended on {entry.current.facts.not_after:%Y-%m-%d}; clients would refuse it."
+            " Renew it first (POST …/renew), or upload its successor. Nothing was changed.",
             subject="certificate-id",
         )
 

@@ -128,13 +128,15 @@ def generate(
     now: datetime,
     new_id: Callable[[], str],
     covers: Callable[[Identifier], bool],
+    issuer: str = "",
 ) -> Accepted:
     """Record an entry, its operation and its workflow, all in this transaction.
 
     When it commits, the issuance goes on whatever crashes (docs/decisions/0005). A repeat of the same input attaches
     to the issuance that is under way, or finds it done; it starts none.
 
-    by: name of the caller's key, for the change history.
+    by: name of the caller's key, for the change history. issuer: who is asked first; it is written down at once,
+        because the settings may be others when the workflow begins (docs/decisions/0013).
 
     Raises:
         NotFound, BuiltIn, EntryExists: as for `upload`.
@@ -167,7 +169,9 @@ def generate(
         current=None,
     )
     tx.entries.add(entry)
-    operation = start(tx, entry, OperationKind.ISSUE, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
+    operation = start(
+        tx, entry, OperationKind.ISSUE, priority=PRIORITY_INTERACTIVE, issuer=issuer, now=now, new_id=new_id
+    )
     tx.configurations.record(command.config, [change_of_entry(None, entry)], by=by, now=now, operation=operation.id)
     return Accepted(operation=operation.id)
 

@@ -15,7 +15,7 @@ from certorbit.ports.store import UnitOfWork
 from certorbit.services.configurations import get_configuration, lock_configuration
 from certorbit.services.reattaching import Bounds, reattach
 from certorbit.services.sites import check_clients, find_site, find_unusable
-from certorbit.services.versions import check_not_under_way, make_current
+from certorbit.services.versions import check_not_under_way, is_revoked, make_current
 
 MOST_PER_PAGE = 500
 State = Mapping[str, Any]
@@ -186,4 +186,5 @@ def _find_left_version(tx: UnitOfWork, entry: Entry, history: Sequence[Change], 
         return None
     versions = tx.entries.list_versions(entry.uid)
     found = next((version for version in versions if version.id == moves[0][0]), None)
-    return found if found is not None and found.facts.not_after > now else None
+    is_good = found is not None and found.facts.not_after > now and not is_revoked(tx, found, now=now)
+    return found if is_good else None

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from certorbit.errors import BadInput, NotFound
@@ -50,8 +49,7 @@ def cancel(tx: UnitOfWork, operation: Operation, *, now: datetime) -> Operation:
     order = tx.orders.find(operation.id, operation.attempt)
     if order is not None:
         tx.orders.drop_key(order.id)
-    state = OperationState.CANCELLED
-    cancelled = replace(operation, state=state, updated_at=now, finished_at=now, next_attempt_at=None)
+    cancelled = operation.cancel(now=now)
     tx.operations.update(cancelled)
     return cancelled
 

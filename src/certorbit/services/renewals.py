@@ -10,8 +10,8 @@ from certorbit.errors import BadIdentifier, BadInput, InUse, LostRace, NotFound
 from certorbit.model.audit import Action, AuditEvent, ObjectChange
 from certorbit.model.change_states import change_of_entry
 from certorbit.model.entry import ConfigID, Entry, EntryID, Source
-from certorbit.model.failover import prefer
 from certorbit.model.identifiers import normalise_identifiers
+from certorbit.model.next_version import NextVersion
 from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
 from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
@@ -20,17 +20,25 @@ from certorbit.services.certificates import check_not_built_in, get_entry
 from certorbit.services.configurations import lock_configuration
 from certorbit.services.links import let_go
 from certorbit.services.operations import cancel, start
+from certorbit.services.permitting import ConfigIssuers, check_permitted, find_next_version
 
 PRIORITY_RENEWAL = 50  # engine.md: after what somebody waits for
 
 
 @dataclass(frozen=True, slots=True)
 class RenewalStatus:
-    """How an entry's renewal stands. unfinished: the operation that is to give it its next version; None: none."""
+    """How an entry's renewal stands.
+
+    following: what gives it its next version by itself, or why nothing does.
+    unfinished: the operation that is to give it its next version; None: none.
+    is_revoked: its current version is known to be.
+    """
 
     entry: Entry
     schedule: Schedule
+    following: NextVersion
     unfinished: Operation | None
+    is_revoked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def renew_now(
     entry_id: EntryID,
     *,
     issuer: str,
-    issuers: Sequence[Issuer],
+    issuers: ConfigIssuers,
     now: datetime,
     new_id: Callable[[], str],
 ) -> Operation:
@@ -86,18 +94,27 @@ def renew_now(
     If an operation is under way and waits for its next attempt, that attempt starts now.
 
     Args:
-        issuer: for this attempt; "": the one whose turn it is. issuers: the configuration's, in order of preference.
+        issuer: for this attempt; "": the one whose turn it is, which is the built-in CA only where it may issue
+            (docs/decisions/0013), or for an upload, if there is no other one (0007).
+
 
     Raises:
         NotFound: no such entry. BuiltIn: the placeholder. InUse: an attempt is running at this moment.
-        BadInput: a CA bundle; an issuer that doesn't exist, or that can't issue for these names.
+        BadInput: a CA bundle; an issuer that doesn't exist, or that can't issue for these names; nobody may issue.
     """
     entry = get_entry(tx, config, entry_id)
     check_renewable(entry)
-    check_issuer(issuer, issuers)
-    chosen = issuer or _chosen_issuer(tx, entry)
-    _check_covered(entry, _find_issuer(chosen, issuers))
+    check_issuer(issuer, issuers.in_order)
     unfinished = tx.operations.lock_unfinished(entry.uid)
+    schedule, order = find_schedule(tx, entry), issuers.order
+    is_upload = entry.current is not None and entry.current.source is Source.UPLOADED
+    if issuer:
+        names: tuple[str, ...] = (issuer,)
+    elif is_upload and unfinished is None and order.built_in.issuperset(order.names):
+        names = order.names  # there is no other CA, and it is the operator's word
+    else:
+        names = check_permitted(entry, unfinished, schedule, order)
+    _check_covered(entry, issuers.get(names[0]))
     if unfinished is not None:
         started = start_next_attempt(tx, unfinished, issuer=issuer, now=now)
         record_started(tx, Action.RENEWAL_STARTED, started, now=now)
@@ -106,8 +123,10 @@ def renew_now(
         # Its first issuance came to its end between our two looks: look again.
         raise LostRace(f"the entry {entry.id!r} was issued, or went away")
     tx.failures.forget(entry.identifiers)
-    kind = OperationKind.RENEW if entry.current.source is Source.GENERATED else OperationKind.REPLACE
-    started = start_operation(tx, entry, kind, issuer=chosen, now=now, new_id=new_id)
+    kind = OperationKind.REPLACE if is_upload else OperationKind.RENEW
+    # Whom a replacement is asked of is written down at once: the settings may be others when it begins.
+    asked = issuer or (names[0] if is_upload else schedule.issuer)
+    started = start_operation(tx, entry, kind, issuer=asked, now=now, new_id=new_id)
     record_started(tx, Action.RENEWAL_STARTED, started, now=now)
     return started
 
@@ -116,7 +135,7 @@ def record_started(
     tx: UnitOfWork, action: Action, operation: Operation, *, now: datetime, why: Mapping[str, Any] | None = None
 ) -> None:
     """Write the record of an operation, or an attempt of it, that was started. why: what else is to be known."""
-    details = {"kind": operation.kind.value, "attempt": operation.attempt, "issuer": operation.issuer_name}
+    details = {"kind": operation.kind.value, "attempt": operation.attempts_begun, "issuer": operation.issuer_name}
     tx.audit.add(
         AuditEvent(
             action=action,
@@ -129,11 +148,13 @@ def record_started(
     )
 
 
-def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime) -> Operation:
+def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, issuers: ConfigIssuers, now: datetime) -> Operation:
     """Start a waiting operation's next attempt now.
 
+    issuers: of the operation's configuration.
+
     Raises:
-        NotFound: no such operation. InUse: it runs at this moment. BadInput: it is over.
+        NotFound: no such operation. InUse: it runs at this moment. BadInput: it is over; nobody may issue.
     """
     operation = _lock_operation(tx, operation_id)
     if operation.state.is_final:
@@ -142,6 +163,10 @@ def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, now: datetime)
         _check_waits(operation)
         started = starting.start_next_attempt(tx, operation, priority=starting.PRIORITY_INTERACTIVE, now=now)
     else:
+        _check_waits(operation)
+        entry = tx.entries.get_by_uid(operation.entry_uid)
+        schedule = tx.schedules.find(operation.entry_uid) or Schedule(entry_uid=operation.entry_uid, look_at=None)
+        check_permitted(entry, operation, schedule, issuers.order)
         started = start_next_attempt(tx, operation, issuer="", now=now)
     record_started(tx, Action.OPERATION_RETRIED, started, now=now)
     return started
@@ -187,7 +212,7 @@ def change_schedule(
     *,
     paused: bool | None,
     issuer: str | None,
-    issuers: Sequence[Issuer],
+    issuers: ConfigIssuers,
     now: datetime,
 ) -> None:
     """Pause or resume the automatic renewal, or choose the issuer of this entry ("": the first one again).
@@ -201,14 +226,15 @@ def change_schedule(
     """
     entry = get_entry(tx, config, entry_id)
     check_renewable(entry)
-    check_issuer(issuer or "", issuers)
+    check_issuer(issuer or "", issuers.in_order)
     unfinished = tx.operations.lock_unfinished(entry.uid)
     schedule = find_schedule(tx, entry)
     if issuer is not None and issuer != schedule.issuer:
-        chosen = _find_issuer(issuer, issuers)
-        _check_covered(entry, chosen)
+        chosen = replace(schedule, issuer=issuer)
+        name = issuer or check_permitted(entry, unfinished, chosen, issuers.order)[0]
+        _check_covered(entry, issuers.get(name))
         if unfinished is not None and unfinished.state is OperationState.WAITING:
-            start_next_attempt(tx, unfinished, issuer=chosen.name, now=now)
+            start_next_attempt(tx, unfinished, issuer=name, now=now)
     changed = replace(
         schedule,
         look_at=now,
@@ -228,13 +254,28 @@ def record_schedule(tx: UnitOfWork, entry: Entry, before: Schedule, after: Sched
         tx.audit.add(event, now=now)
 
 
-def get_status(tx: UnitOfWork, config: ConfigID, entry_id: EntryID) -> RenewalStatus:
+def get_status(
+    tx: UnitOfWork,
+    config: ConfigID,
+    entry_id: EntryID,
+    *,
+    issuers: ConfigIssuers,
+    now: datetime,
+) -> RenewalStatus:
     """Return how an entry's renewal stands. Raises NotFound."""
     entry = get_entry(tx, config, entry_id)
     # An unfinished operation is among the newest: nothing is started beside it.
     newest = tx.operations.list(config=config, entry=entry_id, lane=Lane.ISSUANCE, limit=5)
     unfinished = (op for op in newest if op.entry_uid == entry.uid and not op.state.is_final)
-    return RenewalStatus(entry, find_schedule(tx, entry), next(unfinished, None))
+    schedule = find_schedule(tx, entry)
+    verdict = tx.revocations.find_verdict(entry.current.id) if entry.current is not None else None
+    return RenewalStatus(
+        entry,
+        schedule,
+        find_next_version(entry, schedule, issuers),
+        next(unfinished, None),
+        is_revoked=verdict is not None and verdict.at(now).is_revoked,
+    )
 
 
 def start_next_attempt(tx: UnitOfWork, operation: Operation, *, issuer: str, now: datetime) -> Operation:
@@ -296,16 +337,6 @@ def _check_covered(entry: Entry, issuer: Issuer) -> None:
             " (docs/dns-01.md), or name another issuer.",
             subject="issuer",
         )
-
-
-def _find_issuer(name: str, issuers: Sequence[Issuer]) -> Issuer:
-    """Return the issuer whose turn it is: the named one if it still exists, else the first."""
-    first = prefer([issuer.name for issuer in issuers], name)[0]
-    return next(issuer for issuer in issuers if issuer.name == first)
-
-
-def _chosen_issuer(tx: UnitOfWork, entry: Entry) -> str:
-    return find_schedule(tx, entry).issuer
 
 
 def find_schedule(tx: UnitOfWork, entry: Entry) -> Schedule:

@@ -1,7 +1,8 @@
 """Revoking a certificate at its CA, and what takes its place (RFC 8555 §7.6).
 
-Not one transaction: the CA is asked between two. Who dies in the middle, or whose client repeats the request, loses
-nothing: the CA takes a second revocation as done, and the replacement is started once.
+Not one transaction: the CA is asked between two, and the audit trail says so before it is. Who dies in the middle, or
+whose client repeats the request, loses nothing: the CA takes a second revocation as done, and the replacement is
+started once.
 """
 
 import asyncio
@@ -12,16 +13,16 @@ from datetime import datetime
 import structlog
 
 from certorbit.clock import Clock
-from certorbit.errors import BadInput, IssuerRefused, RateLimited, Unreachable
+from certorbit.errors import BadInput, CertorbitError, IssuerRefused, RateLimited, Unreachable
 from certorbit.model.audit import Action, AuditEvent
-from certorbit.model.crl import KEY_COMPROMISE, Verdict
+from certorbit.model.crl import KEY_COMPROMISE, Verdict, VerdictState
 from certorbit.model.entry import ConfigID, Entry, EntryID, Source, Version, VersionID
-from certorbit.model.next_version import find_kind
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState
 from certorbit.model.revocation import RevocationReason
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import Store, UnitOfWork
 from certorbit.services.operations import cancel
+from certorbit.services.permitting import ConfigIssuers, find_next_version
 from certorbit.services.renewals import (
     check_renewable,
     find_schedule,
@@ -76,15 +77,15 @@ async def revoke(
         BadInput: it is uploaded, not yet issued, its issuer is not configured any more, or the CA refused.
         Unreachable: the CA did not answer. RateLimited: it is to be asked later.
     """
-    version = await store.read(lambda tx: _find_version(tx, command))
-    issuer = next((issuer for issuer in issuers if issuer.name == version.issuer_name), None)
-    if issuer is None:
-        raise BadInput(
-            f"The issuer {version.issuer_name!r}, which made this version, is not configured any more; configure it"
-            " again, or revoke the certificate at the CA by its own means.",
-            subject="issuer",
+    version, issuer = await store.write(lambda tx: _begin(tx, command, issuers, now=clock.now()))
+    try:
+        await _ask_issuer(issuer, version, reason=command.reason, limit_seconds=limit_seconds)
+    except CertorbitError as error:
+        problem = error.message
+        await store.write(
+            lambda tx: _record(tx, Action.REVOCATION_FAILED, command, version, now=clock.now(), problem=problem)
         )
-    await _ask_issuer(issuer, version, reason=command.reason, limit_seconds=limit_seconds)
+        raise
     log.info(
         "certificate.revoked",
         config=command.config,
@@ -94,7 +95,7 @@ async def revoke(
         serial=version.facts.serial,
         reason=command.reason.name,
     )
-    operation = await store.write(lambda tx: _record_revoked(tx, command, version, clock=clock, new_id=new_id))
+    operation = await store.write(lambda tx: _finish(tx, command, version, clock=clock, new_id=new_id))
     return Revoked(version.id, operation.id if operation else None)
 
 
@@ -104,25 +105,23 @@ def replace_revoked(
     *,
     verdict: Verdict,
     is_news: bool,
-    issuers: Sequence[Issuer],
+    issuers: ConfigIssuers,
     now: datetime,
     new_id: Callable[[], str],
 ) -> Operation | None:
     """Start what takes the place of a current version that its CA has revoked; None: nothing does.
 
     A generated certificate is renewed with a new key, an uploaded one replaced, both only where that happens by itself
-    (`find_kind`); a paused renewal is no obstacle, as for `revoke`. May be called at every look: what is under way
+    (`find_next`); a paused renewal is no obstacle, as for `revoke`. May be called at every look: what is under way
     goes on, but for a renewal that may keep a compromised key.
 
     Args:
         is_news: it was not known to be revoked before: an operation that waits for its next attempt starts it now.
-        issuers: of the configuration, in order of preference.
+        issuers: of the configuration.
     """
-    kind = find_kind(
-        entry,
-        has_configured_ca=any(issuer.directory != "internal" for issuer in issuers),
-        covers=issuers[0].covers,
-    )
+    schedule = find_schedule(tx, entry)
+    following = find_next_version(entry, schedule, issuers)
+    kind = following.kind
     if kind is None:
         return None
     unfinished = tx.operations.lock_unfinished(entry.uid)
@@ -132,14 +131,28 @@ def replace_revoked(
     if unfinished is None:
         tx.failures.forget(entry.identifiers)
         new_kind = OperationKind.REKEY if kind is OperationKind.RENEW else kind
-        chosen = find_schedule(tx, entry).issuer
-        started = start_operation(tx, entry, new_kind, issuer=chosen, now=now, new_id=new_id)
+        asked = schedule.issuer if kind is OperationKind.RENEW else following.issuers[0]
+        started = start_operation(tx, entry, new_kind, issuer=asked, now=now, new_id=new_id)
     elif is_news and unfinished.state is OperationState.WAITING:
         started = start_next_attempt(tx, unfinished, issuer="", now=now)
     else:
         return unfinished
     record_started(tx, Action.REPLACEMENT_STARTED, started, now=now, why={"revocation_reason": verdict.reason})
     return started
+
+
+def _begin(tx: UnitOfWork, command: Revocation, issuers: Sequence[Issuer], *, now: datetime) -> tuple[Version, Issuer]:
+    """Return what is to be revoked and who is asked, written down before anybody is."""
+    version = _find_version(tx, command)
+    issuer = next((issuer for issuer in issuers if issuer.name == version.issuer_name), None)
+    if issuer is None:
+        raise BadInput(
+            f"The issuer {version.issuer_name!r}, which made this version, is not configured any more; configure it"
+            " again, or revoke the certificate at the CA by its own means.",
+            subject="issuer",
+        )
+    _record(tx, Action.REVOCATION_ASKED, command, version, now=now)
+    return version, issuer
 
 
 def _find_version(tx: UnitOfWork, command: Revocation) -> Version:
@@ -176,32 +189,60 @@ async def _ask_issuer(issuer: Issuer, version: Version, *, reason: RevocationRea
         raise BadInput(refused.message, subject="reason") from refused
 
 
-def _record_revoked(
+def _finish(
     tx: UnitOfWork, command: Revocation, version: Version, *, clock: Clock, new_id: Callable[[], str]
 ) -> Operation | None:
     operation = _start_replacement(tx, version, reason=command.reason, clock=clock, new_id=new_id)
-    tx.audit.add(
-        AuditEvent(
-            action=Action.CERTIFICATE_REVOKED,
-            config=command.config,
-            objects=(command.entry,),
-            operation=operation.id if operation else "",
-            details={
-                "version": version.id,
-                "serial": version.facts.serial,
-                "issuer": version.issuer_name,
-                "reason": command.reason.name,
-            },
-        ),
-        now=clock.now(),
-    )
+    _note_verdict(tx, command, version, now=clock.now())
+    started = operation.id if operation else ""
+    _record(tx, Action.CERTIFICATE_REVOKED, command, version, now=clock.now(), operation=started)
     return operation
+
+
+def _note_verdict(tx: UnitOfWork, command: Revocation, version: Version, *, now: datetime) -> None:
+    """Write down that the version is revoked, by the CA's own word; lists will say so later.
+
+    Also of one that is not the current one any more, which no look comes to: nobody may go back to it unaware.
+    """
+    told = Verdict(
+        state=VerdictState.REVOKED,
+        reason=command.reason.word,
+        revoked_at=now,
+        checked_at=now,
+        sources=(f"the answer of {version.issuer_name}",),
+    )
+    tx.revocations.put_verdict(version.id, told, look_at=now)
+
+
+def _record(
+    tx: UnitOfWork,
+    action: Action,
+    command: Revocation,
+    version: Version,
+    *,
+    now: datetime,
+    operation: str = "",
+    problem: str = "",
+) -> None:
+    details = {
+        "version": version.id,
+        "serial": version.facts.serial,
+        "issuer": version.issuer_name,
+        "reason": command.reason.name,
+    }
+    event = AuditEvent(
+        action=action,
+        config=command.config,
+        objects=(command.entry,),
+        operation=operation,
+        details=details | ({"problem": problem} if problem else {}),
+    )
+    tx.audit.add(event, now=now)
 
 
 def _start_replacement(
     tx: UnitOfWork, revoked: Version, *, reason: RevocationReason, clock: Clock, new_id: Callable[[], str]
 ) -> Operation | None:
-    tx.revocations.look_at(revoked.id, clock.now())  # the built-in CA's list has it already; others' will
     entry = tx.entries.get_by_uid(revoked.entry_uid)
     if entry is None or not _needs_replacement(entry, revoked, reason=reason):
         return None

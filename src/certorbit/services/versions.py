@@ -42,12 +42,24 @@ def compare(
     return compare_versions(old, new)
 
 
-def roll_back(
+def list_revoked(tx: UnitOfWork, versions: Sequence[Version], *, now: datetime) -> frozenset[VersionID]:
+    """Return those of the versions that are known to be revoked."""
+    return frozenset(version.id for version in versions if is_revoked(tx, version, now=now))
+
+
+def is_revoked(tx: UnitOfWork, version: Version, *, now: datetime) -> bool:
+    """Return whether the version is known to be revoked."""
+    verdict = tx.revocations.find_verdict(version.id)
+    return verdict is not None and verdict.at(now).is_revoked
+
+
+def roll_back(  # noqa: PLR0913 - a command of its own, each part by name
     tx: UnitOfWork,
     config: ConfigID,
     entry_id: EntryID,
     version_id: VersionID,
     *,
+    force: bool = False,
     by: str,
     now: datetime,
     new_id: Callable[[], str],
@@ -57,17 +69,25 @@ def roll_back(
     The automatic renewal is paused from then on: the sweep would renew the older version the minute after. Resuming
     is the operator's word.
 
-    by: name of the caller's key, for the change history.
+    Args:
+        force: also if the version is known to be revoked. by: name of the caller's key, for the change history.
 
     Raises:
         NotFound: no such entry or version. BuiltIn: the placeholder.
-        InUse: an issuance is under way; its result would follow at once. BadInput: the version is expired.
+        InUse: an issuance is under way; its result would follow at once.
+        BadInput: the version is expired, or revoked and it is not forced.
     """
     entry, (version,) = get_versions(tx, config, entry_id, version_id)
     check_not_built_in(entry.id)
     if version.facts.not_after <= now:
         raise BadInput(
             f"The version ended on {version.facts.not_after:%Y-%m-%d}; it can't be served any more.",
+            subject="version_id",
+        )
+    if not force and is_revoked(tx, version, now=now):
+        raise BadInput(
+            "The version is revoked: clients that check revocation refuse it. Renew the certificate instead; if it is"
+            " to be served all the same, say so (force).",
             subject="version_id",
         )
     check_not_under_way(tx, entry)

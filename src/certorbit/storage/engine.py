@@ -85,9 +85,17 @@ def make_engine(url: str) -> sa.Engine:
 
 def name_for_people(engine: sa.Engine) -> str:
     """Return which database it is: a file's path, or host and name; never a password."""
-    url = engine.url
-    if engine.dialect.name == "sqlite":
-        return str(url.database)
+    return _name_for_people(engine.url)
+
+
+def name_of_url(url: str) -> str:
+    """Return what `name_for_people` does, without an engine: nothing is made or opened. Raises BadInput."""
+    return _name_for_people(normalise_url(url))
+
+
+def _name_for_people(url: sa.URL) -> str:
+    if url.drivername.startswith("sqlite"):
+        return str(Path(str(url.database)).absolute())
     return f"{url.database} at {url.host or url.query.get('host') or 'the local socket'}"
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from certorbit.model.balancer import Endpoint, Listener, ListenerKey
+from certorbit.model.operation import Problem, problem_from_json, problem_to_json
+from certorbit.model.target_look import TargetLook
 from certorbit.storage.listener_keys import can_exist, columns_of, is_listener, key_from, parameters_of, values_of
-from certorbit.storage.tables_deployment import listeners
+from certorbit.storage.tables_deployment import listeners, target_looks
 from certorbit.storage.transaction import Transaction
-from certorbit.storage.upserts import Upsert
+from certorbit.storage.upserts import Insert, Upsert
 
 _LIST = sa.select(listeners).order_by(*columns_of(listeners))
 _FIND = sa.select(listeners).where(*is_listener(listeners))
@@ -18,6 +20,19 @@ _PUT = Upsert(listeners)
 _INSERT = sa.insert(listeners)
 _FORGET = sa.delete(listeners).where(listeners.c.target == sa.bindparam("named"))
 _FORGET_OTHERS = sa.delete(listeners).where(listeners.c.target.not_in(sa.bindparam("known", expanding=True)))
+_LOOKS = sa.select(target_looks)
+_FORGET_OTHER_LOOKS = sa.delete(target_looks).where(target_looks.c.target.not_in(sa.bindparam("known", expanding=True)))
+_SEE = Upsert(target_looks)
+
+
+def _keep_beginning(insert: Insert) -> tuple[Mapping[str, Any], None]:
+    """Overwrite the problem; what was unseen already is so since the same instant as before."""
+    known = target_looks.c
+    since = sa.func.coalesce(known.unseen_since, known.seen_at, insert.excluded.unseen_since)
+    return {"unseen_since": since, "problem": insert.excluded.problem}, None
+
+
+_MISS = Upsert(target_looks, change=_keep_beginning)
 
 
 class SQLListeners:
@@ -42,9 +57,25 @@ class SQLListeners:
         rows = [_values(listener, now=now) for _, listener in sorted({each.key: each for each in listeners}.items())]
         if rows:
             self._transaction.execute(_INSERT, rows)
+        _SEE.run(self._transaction, {"target": target, "seen_at": now, "unseen_since": None, "problem": None})
+
+    def miss(self, target: str, problem: Problem, *, now: datetime) -> None:
+        look = {"target": target, "seen_at": None, "unseen_since": now, "problem": problem_to_json(problem)}
+        _MISS.run(self._transaction, look)
+
+    def looks(self) -> Mapping[str, TargetLook]:
+        return {
+            row.target: TargetLook(
+                seen_at=row.seen_at,
+                unseen_since=row.unseen_since,
+                problem=None if row.problem is None else problem_from_json(row.problem),
+            )
+            for row in self._transaction.execute(_LOOKS)
+        }
 
     def forget_targets(self, besides: Sequence[str]) -> None:
-        self._transaction.execute(_FORGET_OTHERS, {"known": list(besides)})
+        for forget in (_FORGET_OTHERS, _FORGET_OTHER_LOOKS):
+            self._transaction.execute(forget, {"known": list(besides)})
 
 
 def _values(listener: Listener, *, now: datetime) -> Mapping[str, Any]:

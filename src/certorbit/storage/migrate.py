@@ -53,6 +53,21 @@ def check_known(revision: str) -> None:
         ) from error
 
 
+def find_schema(engine: sa.Engine) -> str | None:
+    """Return the revision of the database's schema; None: nothing of ours is in it.
+
+    Raises:
+        Broken: a newer program made it.
+        Unreachable: the database can't be used.
+    """
+    database = name_for_people(engine)
+    try:
+        with engine.execution_options(**{READS_ONLY: True}).connect() as connection:
+            return _check_known(connection, _config(), database=database)
+    except sa.exc.SQLAlchemyError as error:
+        raise translate(error, database=database, is_writing=False) from error
+
+
 def check_schema(engine: sa.Engine) -> None:
     """Return if the database has this program's schema.
 
@@ -60,14 +75,8 @@ def check_schema(engine: sa.Engine) -> None:
         Broken: it is empty, older or newer; the message says what to do.
         Unreachable: the database can't be used.
     """
-    database = name_for_people(engine)
-    config = _config()
-    try:
-        with engine.execution_options(**{READS_ONLY: True}).connect() as connection:
-            found = _check_known(connection, config, database=database)
-    except sa.exc.SQLAlchemyError as error:
-        raise translate(error, database=database, is_writing=False) from error
-    wanted = ScriptDirectory.from_config(config).get_current_head()
+    database, found = name_for_people(engine), find_schema(engine)
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
     if found != wanted:
         raise Broken(
             f"The database {database} has schema {found or 'none'}, this program needs {wanted}. Start"

@@ -55,6 +55,7 @@ _CHANGEABLE = (
     "next_attempt_at",
     "issuer_name",
     "problem",
+    "overtaken",
 )
 _UPDATE = sa.update(operations).where(_BY_ID).values({name: sa.bindparam(f"new_{name}") for name in _CHANGEABLE})
 
@@ -187,6 +188,7 @@ def _values(operation: Operation) -> Mapping[str, Any]:
         "issuer_name": operation.issuer_name,
         "problem": problem_to_json(operation.problem) if operation.problem else None,
         "lane": operation.kind.lane.value,
+        "overtaken": operation.overtaken or None,
     }
 
 
@@ -207,4 +209,5 @@ def _operation(row: sa.Row[Any]) -> Operation:
         next_attempt_at=row.next_attempt_at,
         issuer_name=row.issuer_name,
         problem=problem_from_json(row.problem) if row.problem is not None else None,
+        overtaken=tuple(row.overtaken or ()),
     )

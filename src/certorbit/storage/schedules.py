@@ -1,17 +1,17 @@
 """Schedules: every entry's own timer, found by an index, and whose turn the sweep is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from certorbit.model.entry import Entry, EntryUID
+from certorbit.model.entry import Entry, EntryUID, Source
 from certorbit.model.renewal import RenewalInfo
-from certorbit.model.schedule import Schedule
+from certorbit.model.schedule import Maker, Schedule
 from certorbit.storage.entries import JOINED, entry_from
-from certorbit.storage.tables import entries, renewals, sweeps
+from certorbit.storage.tables import entries, renewals, sweeps, versions
 from certorbit.storage.transaction import Transaction
 from certorbit.storage.types import is_storable
 from certorbit.storage.upserts import Upsert
@@ -42,10 +42,40 @@ _PLANNED = (
     .order_by(renewals.c.renew_at)
     .limit(sa.bindparam("most"))
 )
+_UNPLANNED = (
+    _WITH_SCHEDULE.where(versions.c.id.is_not(None), entries.c.due_at.is_not(None), renewals.c.renew_at.is_(None))
+    .order_by(versions.c.not_after)
+    .limit(sa.bindparam("most"))
+)
+_NOW = sa.bindparam("now", type_=entries.c.due_at.type)
+_WAKE = (
+    sa.update(entries)
+    .where(
+        entries.c.due_at > _NOW,
+        ~sa.exists().where(renewals.c.entry_uid == entries.c.uid, renewals.c.renew_at.is_not(None)),
+    )
+    .values(due_at=_NOW)
+)
+_CHOSEN = sa.func.coalesce(renewals.c.issuer, "")
+_MAKERS = (
+    sa.select(entries.c.config, versions.c.issuer_name, _CHOSEN, sa.func.count())
+    .select_from(
+        entries.join(versions, entries.c.current_version == versions.c.id).outerjoin(
+            renewals, renewals.c.entry_uid == entries.c.uid
+        )
+    )
+    .where(versions.c.source == Source.GENERATED.value, entries.c.le_auto_renew)
+    .group_by(entries.c.config, versions.c.issuer_name, _CHOSEN)
+)
 _SET_DUE = sa.update(entries).where(entries.c.uid == sa.bindparam("entry")).values(due_at=sa.bindparam("look_at"))
 _CLAIM = (
     sa.update(sweeps)
     .where(sweeps.c.name == sa.bindparam("sweep"), sweeps.c.next_at <= sa.bindparam("now"))
+    .values(next_at=sa.bindparam("then"))
+)
+_SHORTEN = (
+    sa.update(sweeps)
+    .where(sweeps.c.name == sa.bindparam("sweep"), sweeps.c.next_at > sa.bindparam("then"))
     .values(next_at=sa.bindparam("then"))
 )
 _PUT = Upsert(renewals)
@@ -78,9 +108,23 @@ class SQLSchedules:
     def list_planned(self, *, until: datetime, limit: int) -> Sequence[tuple[Entry, Schedule]]:
         return [_split(row) for row in self._transaction.execute(_PLANNED, {"until": until, "most": limit})]
 
+    def list_unplanned(self, *, limit: int) -> Sequence[tuple[Entry, Schedule]]:
+        return [_split(row) for row in self._transaction.execute(_UNPLANNED, {"most": limit})]
+
+    def wake_idle(self, *, now: datetime) -> int:
+        return self._transaction.execute(_WAKE, {"now": now}).rowcount
+
+    def count_makers(self) -> Sequence[Maker]:
+        rows: Iterable[tuple[Any, ...]] = (tuple(row) for row in self._transaction.execute(_MAKERS))
+        return [Maker(*row) for row in rows]
+
     def claim_sweep(self, name: str, *, now: datetime, every: timedelta) -> bool:
         claim = {"sweep": name, "now": now, "then": now + every}
-        return self._transaction.execute(_CLAIM, claim).rowcount == 1
+        if self._transaction.execute(_CLAIM, claim).rowcount == 1:
+            return True
+        # The turn was planned by a longer period than the settings have now.
+        self._transaction.execute(_SHORTEN, {"sweep": name, "then": now + every})
+        return False
 
 
 def _split(row: sa.Row[Any]) -> tuple[Entry, Schedule]:

@@ -136,6 +136,7 @@ operations = sa.Table(
     text_column("issuer_name"),
     sa.Column("problem", JSONText, nullable=True),
     sa.Column("lane", StoredText, nullable=False, server_default="issuance"),  # follows from the kind
+    sa.Column("overtaken", JSONText, nullable=True),  # None: none
     sa.Index("ix_operations_created_at_id", "created_at", "id"),
     sa.Index("ix_operations_config_entry_id_created_at", "config", "entry_id", "created_at"),
 )

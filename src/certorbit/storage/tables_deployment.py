@@ -33,6 +33,16 @@ listeners = sa.Table(
     sa.PrimaryKeyConstraint(*LISTENER_KEY),
 )
 
+# How the last look at each target went.
+target_looks = sa.Table(
+    "target_looks",
+    metadata,
+    key_column("target"),
+    sa.Column("seen_at", UTCDateTime, nullable=True),
+    sa.Column("unseen_since", UTCDateTime, nullable=True),
+    sa.Column("problem", JSONText, nullable=True),
+)
+
 attachments = sa.Table(
     "attachments",
     metadata,

@@ -36,6 +36,7 @@ from certorbit.storage.sessions import SQLSessions
 from certorbit.storage.shelves import SQLShelves
 from certorbit.storage.sites import SQLSites
 from certorbit.storage.transaction import Transaction
+from certorbit.storage.upkeep import SQLUpkeepCounts
 
 # Enqueues a job through the given connection, inside its transaction (`DBOSClient.enqueue_in_transaction`).
 Enqueue = Callable[[sa.Connection, Job], None]
@@ -161,6 +162,10 @@ class SQLUnitOfWork:
     @property
     def named_turns(self) -> SQLNamedTurns:
         return SQLNamedTurns(self._transaction)
+
+    @property
+    def upkeep(self) -> SQLUpkeepCounts:
+        return SQLUpkeepCounts(self._transaction)
 
     def enqueue(self, job: Job) -> None:
         """Enqueue the job in this transaction.

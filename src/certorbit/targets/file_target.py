@@ -20,7 +20,7 @@ from certorbit.ports.target import Finding, Grade
 from certorbit.target_settings.files import FileTargetTable
 from certorbit.target_settings.table import ListenerTable, split_address
 from certorbit.targets.file_layout import NOTHING, Activation, Layout, Material, Place, copy_material
-from certorbit.targets.files import file_trouble, in_thread, locked, open_folder
+from certorbit.targets.files import file_trouble, in_thread, locked, open_folder, try_writing
 from certorbit.targets.holdings import Holdings, Leaf, is_path, usable_names
 
 log = structlog.get_logger(__name__)
@@ -173,10 +173,9 @@ class FileTarget:
 
     def _try_writing(self) -> None:
         """Write and delete a file, and write what isn't there yet and has to be, so that it can be included."""
-        with open_folder(self._layout.root, rights=self._layout.rights) as folder:
-            folder.write("write-test", b"")
-            folder.remove("write-test")
+        try_writing(self._layout.root, rights=self._layout.rights)
         for place in self._places.values():
+            try_writing(self._layout.root, place.folder, rights=self._layout.rights)
             if self._layout.read_previous(place) is not None:
                 continue  # the next change repairs it
             text = self._layout.read_index(place)

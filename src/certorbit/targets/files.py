@@ -4,6 +4,7 @@ All of it blocks; call it by `in_thread`.
 """
 
 import asyncio
+import errno
 import fcntl
 import grp
 import os
@@ -22,6 +23,7 @@ from certorbit.errors import CredentialsRefused, DeployFailed, TargetRefused
 T = TypeVar("T")
 
 LARGEST_FILE: Final = 16 * 1024 * 1024
+_TRIAL: Final = ".certorbit-check"
 _LOCK: Final = ".lock"
 _LOCK_PAUSE: Final = 0.05  # seconds between two looks at a lock that another process holds
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,10 +48,14 @@ class Rights:
         """Set owner, group and mode of an open file or folder, where they differ."""
         user, group = self.find_ids()
         now = os.fstat(descriptor)
-        if user not in {-1, now.st_uid} or group not in {-1, now.st_gid}:
-            os.fchown(descriptor, user, group)
-        if stat.S_IMODE(now.st_mode) != mode:
-            os.fchmod(descriptor, mode)
+        try:
+            if user not in {-1, now.st_uid} or group not in {-1, now.st_gid}:
+                os.fchown(descriptor, user, group)
+            if stat.S_IMODE(now.st_mode) != mode:
+                os.fchmod(descriptor, mode)
+        except OSError as error:
+            error.strerror = f"setting its owner, group or mode: {error.strerror}"
+            raise
 
     def find_ids(self) -> tuple[int, int]:
         """Return user and group number, -1 for unchanged. Raises TargetRefused for an unknown name."""
@@ -66,42 +72,48 @@ def _number(text: str, find: Callable[[str], int]) -> int:
 
 
 class Folder:
-    """An open folder; its names are single segments. Close it, or use `open_folder`."""
+    """An open folder; its names are single segments. Close it, or use `open_folder`.
 
-    def __init__(self, descriptor: int, rights: Rights) -> None:
+    Every OSError names the whole path of what the system refused, not the segment that the system was given.
+    """
+
+    def __init__(self, descriptor: int, rights: Rights, *, path: str) -> None:
         self._descriptor = descriptor
         self._rights = rights
+        self._path = path
 
     def close(self) -> None:
         os.close(self._descriptor)
 
     def enter(self, name: str, *, create: bool) -> "Folder":
         """Return the folder of that name. Raises FileNotFoundError; OSError if it is a symlink."""
-        if create:
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=self._descriptor)
-                os.fsync(self._descriptor)
-        descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
-        if create:  # also when it was there: who made it may have died before it got its rights
-            try:
-                self._rights.give(descriptor, self._rights.folder_mode)
-            except OSError:
-                os.close(descriptor)
-                raise
-        return Folder(descriptor, self._rights)
+        with self._errors(name):
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=self._descriptor)
+                    os.fsync(self._descriptor)
+            descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
+            if create:  # also when it was there: who made it may have died before it got its rights
+                try:
+                    self._rights.give(descriptor, self._rights.folder_mode)
+                except OSError:
+                    os.close(descriptor)
+                    raise
+        return Folder(descriptor, self._rights, path=f"{self._path}/{name}")
 
     def read(self, name: str) -> bytes | None:
         """Return a file's content, None if there is none. Raises OSError if it is no plain file or huge."""
-        try:
-            descriptor = os.open(name, _OLD_FILE, dir_fd=self._descriptor)
-        except FileNotFoundError:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(0, "it is not a file")
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise OSError(0, "it is too large")
+        with self._errors(name):
+            try:
+                descriptor = os.open(name, _OLD_FILE, dir_fd=self._descriptor)
+            except FileNotFoundError:
+                return None
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise OSError(0, "it is not a file")
+                content = file.read(LARGEST_FILE + 1)
+            if len(content) > LARGEST_FILE:
+                raise OSError(0, "it is too large")
         return content
 
     def write(self, name: str, content: bytes, *, mode: int | None = None) -> None:
@@ -111,13 +123,14 @@ class Folder:
         """
         new = f".{name}.new"
         self.remove(new)  # of a writer that died
-        with os.fdopen(os.open(new, _NEW_FILE, 0o600, dir_fd=self._descriptor), "wb") as file:
-            self._rights.give(file.fileno(), self._rights.mode if mode is None else mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        os.fsync(self._descriptor)
+        with self._errors(name):
+            with os.fdopen(os.open(new, _NEW_FILE, 0o600, dir_fd=self._descriptor), "wb") as file:
+                self._rights.give(file.fileno(), self._rights.mode if mode is None else mode)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            os.fsync(self._descriptor)
 
     def link(self, name: str, to: str) -> None:
         """Let a symlink of ours show somewhere else, at one instant."""
@@ -126,13 +139,14 @@ class Folder:
                 return
         new = f".{name}.new"
         self.remove(new)
-        os.symlink(to, new, dir_fd=self._descriptor)
-        os.replace(new, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        os.fsync(self._descriptor)
+        with self._errors(name):
+            os.symlink(to, new, dir_fd=self._descriptor)
+            os.replace(new, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            os.fsync(self._descriptor)
 
     def remove(self, name: str) -> None:
         """Delete a file or a symlink (not what it shows to). Harmless if there is none."""
-        with suppress(FileNotFoundError):
+        with self._errors(name), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._descriptor)
             os.fsync(self._descriptor)
 
@@ -141,15 +155,26 @@ class Folder:
         if not self.is_folder(name):
             self.remove(name)
             return
-        shutil.rmtree(name, dir_fd=self._descriptor)
-        os.fsync(self._descriptor)
+        with self._errors(name):
+            shutil.rmtree(name, dir_fd=self._descriptor)
+            os.fsync(self._descriptor)
 
     def is_folder(self, name: str) -> bool:
         """Return whether that name is a folder itself, not a symlink to one."""
-        return stat.S_ISDIR(os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_mode)
+        with self._errors(name):
+            return stat.S_ISDIR(os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_mode)
 
     def names(self) -> list[str]:
-        return sorted(os.listdir(self._descriptor))  # noqa: PTH208 - pathlib can't read an open folder
+        with self._errors():
+            return sorted(os.listdir(self._descriptor))  # noqa: PTH208 - pathlib can't read an open folder
+
+    @contextmanager
+    def _errors(self, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = f"{self._path}/{name}" if name else self._path
+            raise
 
 
 @contextmanager
@@ -175,7 +200,7 @@ def open_folder(root: str, *parts: str, rights: Rights, create: bool = False) ->
             Path(root).mkdir(0o700)
             with open_descriptor(os.open(root, _FOLDER)) as made:
                 rights.give(made, rights.folder_mode)
-    folder = Folder(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), rights)
+    folder = Folder(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), rights, path=root)
     try:
         for part in parts:
             inner = folder.enter(part, create=create)
@@ -184,6 +209,17 @@ def open_folder(root: str, *parts: str, rights: Rights, create: bool = False) ->
         yield folder
     finally:
         folder.close()
+
+
+def try_writing(root: str, *parts: str, rights: Rights) -> bool:
+    """Write a file into a folder, as a change would, and delete it again. Return False if the folder isn't there."""
+    with suppress(FileNotFoundError), open_folder(root, *parts, rights=rights):
+        # It is there. As a change opens it: one that an operator made gets its rights, which may be refused.
+        with open_folder(root, *parts, rights=rights, create=bool(parts)) as folder:
+            folder.write(_TRIAL, b"")
+            folder.remove(_TRIAL)
+        return True
+    return False
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -222,11 +258,17 @@ async def locked(root: str, *, seconds: float, clock: Clock, target: str) -> Asy
 
 
 def file_trouble(error: OSError, *, target: str, root: str) -> DeployFailed:
-    """Return the error of a target for what the system said."""
+    """Return the error of a target for what the system said, with the file or folder that it refused.
+
+    root: is named where the system names none.
+    """
     words = f"{error.strerror or error}"
+    place = error.filename if isinstance(error.filename, str) else root
     if isinstance(error, PermissionError):
+        if error.errno == errno.EACCES and not os.path.lexists(place):
+            place = str(Path(place).parent)  # what is to be made there isn't refused itself
         return CredentialsRefused(
-            f"Target {target}: we may not read or write in {root} ({words}). Give the service's user the right to.",
+            f"Target {target}: we may not read or write {place} ({words}). Give the service's user the right to.",
             subject=target,
         )
-    return TargetRefused(f"Target {target}: writing in {root} failed: {words}.", subject=target)
+    return TargetRefused(f"Target {target}: writing in {place} failed: {words}.", subject=target)

@@ -228,7 +228,8 @@ class Attempt:
         log.info("order.collecting", order=intent.id)
         chain_pem = await self.issuer.collect(intent.url)
         now = self.clock.now()
-        facts = check_issue(
+        facts = await asyncio.to_thread(  # a signature for each certificate, by keys of the CA's choice
+            check_issue,
             chain_pem,
             identifiers=intent.identifiers,
             public_key_sha256=public_key_sha256(self._open_key(intent)),

@@ -19,7 +19,7 @@ from certorbit.errors import Outside, TargetGone, Unreachable
 from certorbit.model.balancer import HeldCopy, Listener, ListenerKey
 from certorbit.model.deployment import Attachment, Stage, Wanted
 from certorbit.model.entry import Entry, Version, VersionID
-from certorbit.model.operation import Operation, OperationID, problem_from
+from certorbit.model.operation import Operation, OperationID, OperationState, problem_from
 from certorbit.ports.store import Store, UnitOfWork
 from certorbit.ports.target import PlacedTarget, Target
 from certorbit.workflows import deployment_records as records
@@ -27,7 +27,7 @@ from certorbit.workflows import rollout_records
 from certorbit.workflows.client_checks import lift_unneeded
 from certorbit.workflows.engine import Flow
 from certorbit.workflows.insisting import insist
-from certorbit.workflows.rollout import Roller, Verdict
+from certorbit.workflows.rollout import Roller, Verdict, log_result
 from certorbit.workflows.turns import ScopeTurns
 from certorbit.workflows.unit import Result, Unit
 
@@ -173,6 +173,8 @@ class Deployment:
         results: dict[str, Result] = {at.id: Result(stage=Stage.FAILED, error=error) for at in attachments}
         now = self.clock.now()
         await self.store.write(lambda tx: rollout_records.record_results(tx, operation_id, version, results, now=now))
+        for at in attachments:
+            log_result(at, version, results[at.id])
         return Verdict.FAILED
 
     async def _retire(self, operation_id: OperationID, attempt: int, detach: Sequence[str]) -> Outcome:
@@ -214,7 +216,8 @@ class Deployment:
             lambda tx: records.finish(tx, operation_id, attempt, now=now, new_id=self.new_id, uniform=uniform)
         )
         if operation is not None:
-            log.info(
+            tell = log.warning if operation.state in {OperationState.WAITING, OperationState.FAILED} else log.info
+            tell(
                 "deployment.finished",
                 state=operation.state,
                 certificate=operation.entry_id,

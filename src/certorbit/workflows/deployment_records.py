@@ -263,10 +263,10 @@ def _summarise(rows: Sequence[Attachment], failed: Sequence[Attachment], behind:
     message = first.message
     if len(rows) > 1:
         untouched = len(rows) - proven - len(failed)
-        message = (
-            f"{proven} of {len(rows)} listeners serve it, {len(failed)} failed"
-            f"{f', {untouched} were not changed' if untouched else ''}. The first: {first.message}"
-        )
+        unsettled = sum(row.stage is Stage.UNSETTLED for row in failed)
+        counts = ((len(failed) - unsettled, "failed"), (unsettled, "unsettled"), (untouched, "were not changed"))
+        parts = "".join(f", {count} {what}" for count, what in counts if count)
+        message = f"{proven} of {len(rows)} listeners serve it{parts}. The first: {first.message}"
     return replace(first, message=message, detail=message)
 
 

@@ -102,7 +102,14 @@ class Inventory:
                 raise result
 
     async def _discover(self, name: str) -> Sequence[Listener]:
-        listeners = await self.targets[name].target.discover()
+        """Ask a target what listeners it has, and keep that, or why it gave no answer."""
+        try:
+            listeners = await self.targets[name].target.discover()
+        except Outside as error:
+            if not _is_of_database(error):
+                problem, now = problem_from(error), self.clock.now()
+                await self.store.write(lambda tx: tx.listeners.miss(name, problem, now=now))
+            raise
         now = self.clock.now()
         await self.store.write(lambda tx: tx.listeners.replace(name, listeners, now=now))
         return listeners
@@ -111,7 +118,7 @@ class Inventory:
         try:
             listeners = {listener.key: listener for listener in await self._discover(name)}
         except Outside as error:
-            if isinstance(error, Unreachable) and error.phase == "database":
+            if _is_of_database(error):
                 raise
             log.warning("inventory.not_seen", target=name, error=type(error).__name__, message=error.message)
             return 0
@@ -214,6 +221,11 @@ def _read(tx: UnitOfWork, *, target: str) -> tuple[Sequence[Attachment], dict[st
         if version is not None and version.id == row.version:
             versions[row.id] = version
     return rows, versions
+
+
+def _is_of_database(error: Outside) -> bool:
+    """Return whether it was our own database that did not answer; of the target nothing is known then."""
+    return isinstance(error, Unreachable) and error.phase == "database"
 
 
 def _drift(message: str) -> Problem:

@@ -15,16 +15,19 @@ import structlog
 from certorbit.clock import Chance, Clock
 from certorbit.errors import Outside
 from certorbit.model.ca_limits import NO_LIMITS, LimitPolicy
-from certorbit.model.failover import OrderByConfig, order_for
+from certorbit.model.failover import OrderByConfig
+from certorbit.model.issuer_order import IssuerOrder, order_of
 from certorbit.model.material import KeyType
 from certorbit.model.operation import Operation, OperationID, problem_from, problem_from_json, problem_to_json
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.workflows import records
+from certorbit.workflows.absent_issuer import AbsentIssuer
 from certorbit.workflows.attempt import BEFORE_FINALISE, DONE, FAILED, Attempt, Outcome
 from certorbit.workflows.engine import Flow
 from certorbit.workflows.insisting import insist
+from certorbit.workflows.permitting import Turn, find_turn
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -61,11 +64,11 @@ class Issuance:
             self.wake(operation_id)
 
     async def _take_steps(self, flow: Flow, operation_id: OperationID, attempt: int) -> None:
-        look = partial(self.store.read, lambda tx: tx.operations.find(operation_id))
-        operation: Operation | None = await self._insist("begin", look)
-        if operation is None:
+        look = partial(self.store.read, lambda tx: find_turn(tx, operation_id, self._order_for))
+        turn: Turn | None = await self._insist("begin", look)
+        if turn is None:
             return
-        issuer = self._find_issuer(operation)
+        operation, issuer = turn.operation, self._find_issuer(turn)
         steps = Attempt(
             operation_id=operation_id,
             number=attempt,
@@ -90,11 +93,20 @@ class Issuance:
             if outcome["outcome"] != DONE:
                 return
 
-    def _find_issuer(self, operation: Operation) -> Issuer:
-        """Return the issuer whose turn it is: the configuration's first one, unless the operation says another."""
-        by_name = {issuer.name: issuer for issuer in self.issuers}
-        names = order_for(operation.config, tuple(by_name), self.by_config)
-        return by_name[operation.issuer_name if operation.issuer_name in names else names[0]]
+    def _order_for(self, config: str) -> IssuerOrder:
+        return order_of(config, self._directories(), self.by_config)
+
+    def _directories(self) -> dict[str, str]:
+        return {issuer.name: issuer.directory for issuer in self.issuers}
+
+    def _find_issuer(self, turn: Turn) -> Issuer:
+        """Return the issuer whose turn it is, or what stands for one that isn't there."""
+        if turn.issuer:
+            return next(issuer for issuer in self.issuers if issuer.name == turn.issuer)
+        operation = turn.operation
+        if not operation.state.is_final:
+            log.warning("renewal.no_issuer", config=operation.config, entry=operation.entry_id, message=turn.reason)
+        return AbsentIssuer(operation.issuer_name, turn.reason)
 
     async def _run_step(self, name: str, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do the work; what the outside world refuses becomes a value: nothing raises across a checkpoint."""
@@ -131,6 +143,7 @@ class Issuance:
                 failure,
                 is_barren=is_barren,
                 issuers={issuer.name: self.limits.of(issuer.directory) for issuer in self.issuers},
+                directories=self._directories(),
                 by_config=self.by_config,
                 now=self.clock.now(),
                 uniform=self.chance.between,

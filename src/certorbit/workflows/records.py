@@ -1,6 +1,6 @@
 """What issuance writes down, one transaction each. Every function may run again with the same arguments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,10 +16,9 @@ from certorbit.model.failover import (
     next_issuer,
     next_turn,
     note_held,
-    order_for,
-    prefer,
     rung,
 )
+from certorbit.model.issuer_order import order_of
 from certorbit.model.material import CertificateFacts
 from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, Problem, problem_to_json
 from certorbit.model.order import OrderIntent
@@ -29,6 +28,7 @@ from certorbit.pki.chain import check_for_clients
 from certorbit.ports.store import UnitOfWork, job_of
 from certorbit.workflows.admission import admit, note_issued, note_problem, release
 from certorbit.workflows.audited import record_issued_version
+from certorbit.workflows.permitting import find_permitted
 
 PRIORITY_RETRY = 50  # engine.md: what nobody waits for comes after what somebody waits for
 
@@ -160,6 +160,7 @@ def record_failure(  # noqa: PLR0913 - one transaction, and all that decides wha
     problem: Problem,
     *,
     issuers: Mapping[str, CALimits | None],
+    directories: Mapping[str, str] | None = None,
     by_config: OrderByConfig = ALL_ALIKE,
     now: datetime,
     uniform: Uniform,
@@ -173,6 +174,7 @@ def record_failure(  # noqa: PLR0913 - one transaction, and all that decides wha
 
     Args:
         issuers: all names, in order of preference, each with its CA's limits.
+        directories: of all issuers; None: none of them is the built-in CA.
         by_config: see `failover.order_for`.
         is_barren: the CA was not asked for the certificate yet, so none comes of the order if it is given up.
 
@@ -181,8 +183,10 @@ def record_failure(  # noqa: PLR0913 - one transaction, and all that decides wha
     operation = tx.operations.lock(operation_id)
     if operation is None or operation.state.is_final or operation.attempt != attempt:
         return None
-    names = _in_order(tx, operation, order_for(operation.config, tuple(issuers), by_config))
-    current = operation.issuer_name or names[0]  # an attempt that had to wait for a limit has noted no issuer
+    order = order_of(operation.config, directories or dict.fromkeys(issuers, ""), by_config)
+    names = find_permitted(tx, operation, order)
+    # An attempt that had to wait for a limit has noted no issuer.
+    current = operation.issuer_name or next(iter(names), "")
     held = note_held(operation.problem.held if operation.problem else {}, current, problem, now=now, uniform=uniform)
     successor = next_issuer(names, current, problem, held=held, now=now)
     ends = successor is None and problem.retry is RetryRule.NEVER and _may_end(operation)
@@ -194,9 +198,11 @@ def record_failure(  # noqa: PLR0913 - one transaction, and all that decides wha
     then, due = successor or "", now
     if not successor and not ends:
         # What names that failed are held back for is one ladder for all their certificates, not for this operation.
-        planned = not_before or _ladder_at(problem, rung(attempt, names), now=now, uniform=uniform)
+        number = operation.count_attempts(attempt)
+        planned = not_before or _ladder_at(problem, rung(number, names), now=now, uniform=uniform)
         planned = _bring_forward(tx, operation, problem, planned, now=now)
-        then, due = next_turn(names, current, planned=planned, held=held, now=now)
+        # Held back, it stays with the issuer that isn't there, and so does its order.
+        then, due = next_turn(names, current, planned=planned, held=held, now=now) if names else (current, planned)
     if intent is not None and problem.keeps_order and then == intent.issuer_name:
         tx.orders.carry_over(intent.id, attempt=attempt + 1)
     elif intent is not None:
@@ -263,11 +269,6 @@ def _bring_forward(tx: UnitOfWork, operation: Operation, problem: Problem, due: 
     if is_named or entry is None or entry.current is None:
         return due
     return next_try_at(due, failed_at=now, not_after=entry.current.facts.not_after)
-
-
-def _in_order(tx: UnitOfWork, operation: Operation, issuers: Sequence[str]) -> tuple[str, ...]:
-    schedule = tx.schedules.find(operation.entry_uid)
-    return prefer(issuers, schedule.issuer if schedule else "")
 
 
 def _may_end(operation: Operation) -> bool:

@@ -15,14 +15,27 @@ import structlog
 
 from certorbit.clock import Chance, Clock
 from certorbit.model.entry import Entry, Source
-from certorbit.model.failover import OrderByConfig, order_for
-from certorbit.model.next_version import find_kind
+from certorbit.model.failover import OrderByConfig
+from certorbit.model.issuer_order import IssuerOrder, order_of
+from certorbit.model.next_version import NextVersion, Obstacle, find_next
 from certorbit.model.operation import Operation, OperationKind
-from certorbit.model.renewal import Decision, Lifetime, RenewalRules, decide, lifetime_of, should_ask
+from certorbit.model.renewal import (
+    SHORTEST_TRY,
+    TRIES_BEFORE_EXPIRY,
+    Decision,
+    Lifetime,
+    RenewalRules,
+    decide,
+    is_daily,
+    lifetime_of,
+    next_daily_at,
+    should_ask,
+)
 from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import Store, UnitOfWork
 from certorbit.workflows.traces import describe
+from certorbit.workflows.waking import GoOn, wake
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +47,9 @@ PAGE = 200  # entries per transaction
 ASKED_AT_ONCE = 20  # renewalInfo requests; Let's Encrypt allows 1,000 per second and address (facts.md 3.4)
 # A started renewal sets the entry's timer anew when it ends; this is for the case that it never does.
 SAFETY_NET = timedelta(hours=6)
-# An entry that nothing is to be done for today: settings and flags change.
+# An entry that nothing is to be done for: looked at daily, more often near its end, and when a worker starts.
 IDLE = timedelta(days=1)
+TOLD_AFTER_END = timedelta(days=30)  # what ended before then is told of no more
 RETRY_BROKEN = timedelta(hours=1)  # when an entry whose planning failed is looked at again
 # A version that was due again at once would be a loop that burns a CA's limits (facts.md chapter 2, number 3).
 LEAST_AGE = timedelta(hours=1)
@@ -47,18 +61,25 @@ Start = Callable[[UnitOfWork, Entry, OperationKind, str, datetime], Operation]
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What becomes of one entry. kind: of the operation to start; None: only the schedule is written."""
+    """What becomes of one entry. following: what gives it its next version; None: its planning broke.
+
+    kind: of the operation to start; None: only the schedule is written. is_told: it ends soon, nothing renews it, and
+    it is the day's look.
+    """
 
     entry: Entry
     schedule: Schedule
     kind: OperationKind | None
+    following: NextVersion | None = None
+    is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
     """The sweep with the parts that it works with.
 
-    by_config: see `failover.order_for`. start: `services.renewals.start_operation`, joined by `app`.
+    by_config: see `failover.order_for`. start, go_on: `services.renewals.start_operation`, `start_next_attempt`,
+    joined by `app`.
     """
 
     store: Store
@@ -68,6 +89,8 @@ class Renewal:
     chance: Chance
     rules: RenewalRules
     start: Start
+    go_on: GoOn
+    _done: set[str] = field(default_factory=set)
 
     async def sweep(self) -> int:
         """Look at everything that is due, unless another worker did so within the minute.
@@ -75,39 +98,54 @@ class Renewal:
         Returns: how many renewals were started.
         """
         now = self.clock.now()
+        if "wake" not in self._done:
+            await wake(self.store, self._order_of, self.go_on, now=now)
+            self._done.add("wake")
         if not await self.store.write(lambda tx: tx.schedules.claim_sweep(NAME, now=now, every=PERIOD)):
             return 0
         started = 0
         while due := await self.store.read(lambda tx: tx.schedules.list_due(now=now, limit=PAGE)):
             plans = await self._plan_all(due, now=now)
             started += await self.store.write(lambda tx, p=plans: self._apply(tx, p, now=now))  # type: ignore[misc]
+            for plan in plans:
+                if plan.is_told:
+                    _tell(plan)
             if len(due) < PAGE:
                 break
         if started:
             log.info("renewal.swept", started=started)
         return started
 
+    def _order_of(self, config: str) -> IssuerOrder:
+        return order_of(config, {issuer.name: issuer.directory for issuer in self.issuers}, self.by_config)
+
     async def _plan_all(self, due: Sequence[tuple[Entry, Schedule]], *, now: datetime) -> Sequence[_Plan]:
         slots = asyncio.Semaphore(ASKED_AT_ONCE)
         issuers = {issuer.name: issuer for issuer in self.issuers}
 
         async def plan(entry: Entry, schedule: Schedule) -> _Plan:
-            own = [issuers[name] for name in order_for(entry.config, tuple(issuers), self.by_config)]
-            kind = find_kind(
+            following = find_next(
                 entry,
-                has_configured_ca=any(issuer.directory != "internal" for issuer in own),
-                covers=own[0].covers,
+                order=self._order_of(entry.config),
+                covers=lambda name, identifier: issuers[name].covers(identifier),
+                chosen=schedule.issuer,
+                paused=schedule.paused,
             )
-            if kind is None or entry.current is None:
-                idle = None if entry.side.is_ca_bundle or entry.source is Source.BUILT_IN else now + IDLE
-                return _Plan(entry, replace(schedule, look_at=idle, renew_at=None, reason=""), None)
+            if following.kind is None or entry.current is None:
+                return _leave(entry, schedule, following, now=now, rules=self.rules)
+            before = schedule
             life = replace(lifetime_of(entry.current.facts), predecessor_not_before=schedule.predecessor_not_before)
-            if kind is OperationKind.RENEW:
+            if following.kind is OperationKind.RENEW:
                 async with slots:
                     schedule = await _ask(issuers, entry, schedule, life, now=now)
             decision = decide(life, info=schedule.info, now=now, rules=self.rules)
             schedule = replace(schedule, renew_at=decision.due_at, reason=str(decision.reason))
-            return _as_plan(entry, schedule, decision, kind, now=now)
+            plan = _as_plan(entry, schedule, decision, following.kind, now=now)
+            return (
+                _as_paused(plan, before, following, life, now=now)
+                if schedule.paused
+                else replace(plan, following=following)
+            )
 
         plans = await asyncio.gather(*(plan(entry, schedule) for entry, schedule in due), return_exceptions=True)
         return [
@@ -132,10 +170,66 @@ class Renewal:
                 schedule = replace(schedule, look_at=now + INTERVAL)  # never due again within this sweep
             may_start = plan.kind is not None and not schedule.paused
             if plan.kind is not None and may_start and tx.operations.lock_unfinished(entry.uid) is None:
-                self.start(tx, entry, plan.kind, schedule.issuer, now)
+                # Whom a replacement is asked of is written down at once: the settings may be others when it begins.
+                first = plan.following.issuers[0] if plan.following and plan.kind is OperationKind.REPLACE else ""
+                self.start(tx, entry, plan.kind, schedule.issuer or first, now)
                 started += 1
             tx.schedules.put(schedule)
         return started
+
+
+def _leave(entry: Entry, schedule: Schedule, following: NextVersion, *, now: datetime, rules: RenewalRules) -> _Plan:
+    """Return the plan for an entry that gets no next version by itself: when to look whether it does."""
+    obstacle = following.obstacle
+    if obstacle is None or obstacle.is_for_good:
+        return _Plan(entry, replace(schedule, look_at=None, renew_at=None, reason=""), None, following)
+    left = replace(schedule, look_at=now + IDLE, renew_at=None, reason=obstacle.value)
+    if entry.current is None:
+        return _Plan(entry, left, None, following)
+    life = lifetime_of(entry.current.facts)
+    is_news = schedule.renew_at is not None or schedule.reason != obstacle.value
+    is_told = _ends_soon(life, schedule, now=now, rules=rules) and (is_news or _is_days_look(life, schedule))
+    look_at = next_daily_at(life.not_after, now=now)
+    if now < life.not_after:
+        look_at = min(look_at, now + max((life.not_after - now) / TRIES_BEFORE_EXPIRY, SHORTEST_TRY))
+    return _Plan(entry, replace(left, look_at=look_at), None, following, is_told)
+
+
+def _as_paused(plan: _Plan, before: Schedule, following: NextVersion, life: Lifetime, *, now: datetime) -> _Plan:
+    """Return the plan of a paused entry, which is told of once a day while it is due. before: what was planned."""
+    plan = replace(plan, following=following)
+    if plan.kind is None or now - life.not_after > TOLD_AFTER_END:
+        return plan
+    is_told = _is_days_look(life, before) or before.renew_at == before.look_at
+    look_at = min(now + SAFETY_NET, next_daily_at(life.not_after, now=now))
+    return replace(plan, schedule=replace(plan.schedule, look_at=look_at), is_told=is_told)
+
+
+def _ends_soon(life: Lifetime, schedule: Schedule, *, now: datetime, rules: RenewalRules) -> bool:
+    """Return whether it would be due by now if anything renewed it, and has not been dead for long."""
+    is_due = decide(life, info=schedule.info, now=now, rules=rules).due_at <= now
+    return is_due and now - life.not_after <= TOLD_AFTER_END
+
+
+def _is_days_look(life: Lifetime, schedule: Schedule) -> bool:
+    return schedule.look_at is not None and is_daily(life.not_after, schedule.look_at)
+
+
+def _tell(plan: _Plan) -> None:
+    following, version = plan.following, plan.entry.current
+    assert following is not None
+    assert version is not None
+    details = {
+        "config": plan.entry.config,
+        "entry": plan.entry.id,
+        "not_after": version.facts.not_after.isoformat(),
+        "obstacle": following.obstacle,
+        "message": following.message,
+    }
+    if following.obstacle is Obstacle.NO_ISSUER:
+        log.warning("renewal.no_issuer", **details)
+    else:
+        log.warning("renewal.not_automatic", **details)
 
 
 def _put_off(entry: Entry, schedule: Schedule, error: BaseException, *, now: datetime) -> _Plan:

@@ -16,7 +16,7 @@ from certorbit.model.backoff import Poll
 from certorbit.model.balancer import Copy, HeldCopy, Listener
 from certorbit.model.deployment import Attachment, Proof, Rollout, Stage
 from certorbit.model.entry import Entry, Version
-from certorbit.model.operation import OperationID
+from certorbit.model.operation import OperationID, problem_from
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.workflows import rollout_records as records
@@ -80,15 +80,7 @@ class Roller:
             results = {row.attachment: Result(stage=_untouched(row), error=error) for row in rows}
         await self.store.write(lambda tx: records.record_results(tx, operation, version, results, now=self.clock.now()))
         for attachment in unit.attachments:
-            result = results[attachment.id]
-            log.info(
-                "deployment.listener",
-                listener=str(attachment.listener),
-                stage=result.stage,
-                version=version.id,
-                error=type(result.error).__name__ if result.error else "",
-                message=result.error.message if result.error else "",
-            )
+            log_result(attachment, version, results[attachment.id])
         return _verdict([(r.stage, type(r.error).__name__) for r in results.values()])
 
     async def _roll(
@@ -205,6 +197,9 @@ class Roller:
         copy: the one that failed, as far as it is known.
         """
         log.warning("deployment.rolling_back", entry=entry.id, message=error.message)
+        # Going back may take minutes, and a process may die in it: whoever looks meanwhile reads why.
+        now = self.clock.now()
+        await self.store.write(lambda tx: records.note_problem(tx, operation, unit, problem_from(error), now=now))
         try:
             return await self._go_back(operation, entry, unit, copy, policies, error=error)
         except Outside as second:
@@ -273,6 +268,25 @@ class Roller:
                 log.warning("deployment.call_failed", turn=turn, message=error.message)
             await self.clock.sleep(TRY_POLL.pause(turn, uniform=self.chance.between))
         return await call()
+
+
+def log_result(attachment: Attachment, version: Version, result: Result) -> None:
+    """Log what became of a listener, as loud as it deserves: neither forward nor back is worse than as it was."""
+    match result.stage:
+        case Stage.UNSETTLED:
+            tell = log.error
+        case Stage.FAILED | Stage.ROLLED_BACK:
+            tell = log.warning
+        case _:
+            tell = log.info
+    tell(
+        "deployment.listener",
+        listener=str(attachment.listener),
+        stage=result.stage,
+        version=version.id,
+        error=type(result.error).__name__ if result.error else "",
+        message=result.error.message if result.error else "",
+    )
 
 
 def _untouched(row: Rollout) -> Stage:

@@ -8,7 +8,7 @@ from certorbit.deploying.locking import lock_attachments
 from certorbit.model.balancer import HeldCopy
 from certorbit.model.deployment import Attachment, AttachmentID, Snapshot, Stage, Wanted
 from certorbit.model.entry import Entry, EntryUID, Version, VersionID
-from certorbit.model.operation import OperationID, problem_from
+from certorbit.model.operation import OperationID, Problem, problem_from
 from certorbit.ports.store import UnitOfWork
 from certorbit.workflows.client_checks import Policies
 from certorbit.workflows.unit import Result, Unit
@@ -72,6 +72,16 @@ def begin_unit(
                 replace(held[attachment.id], stage=Stage.CHANGING, client_policy=mark, updated_at=now)
             )
     return present
+
+
+def note_problem(tx: UnitOfWork, operation: OperationID, unit: Unit, problem: Problem, *, now: datetime) -> None:
+    """Write down why the unit's listeners go back, as that begins. They are still being changed."""
+    for row in tx.rollouts.list_some(operation, [attachment.id for attachment in unit.attachments]):
+        tx.rollouts.put(replace(row, problem=problem, updated_at=now))
+    held = lock_attachments(tx, [attachment.listener for attachment in unit.attachments])
+    for attachment in unit.attachments:
+        if attachment.id in held:
+            tx.attachments.update(replace(held[attachment.id], problem=problem, updated_at=now))
 
 
 def find_copy(tx: UnitOfWork, entry: EntryUID, unit: Unit) -> HeldCopy | None:

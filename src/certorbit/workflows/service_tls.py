@@ -6,7 +6,7 @@ made for itself. A look that goes wrong changes nothing: what is served stays.
 
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from certorbit.model.identifiers import Identifier
 from certorbit.model.material import CertificateFacts, Material, PrivateKeyPEM
 from certorbit.model.own_tls import can_check_clients, can_serve
 from certorbit.net.server_tls import ClientTrust, make_server_context
+from certorbit.pki.client_trust import find_usable_trust
 from certorbit.pki.selfsigned import make_self_signed
 from certorbit.pki.upload import read_upload
 from certorbit.ports.keyring import Keyring
@@ -123,7 +124,7 @@ class ServiceTLS:
         material = certificate.load()
         assert material.key is not None  # `_choose` takes none without
         return Served(
-            context=make_server_context(material.chain_pem, material.key, clients=clients.trust),
+            context=make_server_context(material.chain_pem, material.key, clients=_leave_out_revoked(clients.trust)),
             facts=material.facts,
             is_self_signed=material is self._own,
             has_new_clients=self._served is not None and self._served[1].mark != clients.mark,
@@ -199,6 +200,20 @@ def _find(tx: UnitOfWork, *, wanted: Sequence[str]) -> list[Entry | None]:
         config, entry = split_entry(text)
         found.append(tx.entries.find(ConfigID(config), EntryID(entry)) if text else None)
     return found
+
+
+def _leave_out_revoked(trust: ClientTrust | None) -> ClientTrust | None:
+    """Return the trust as OpenSSL can be given it.
+
+    Raises:
+        BadMaterial: something in it can't be read.
+    """
+    if trust is None:
+        return None
+    usable = find_usable_trust(trust.ca_pem)
+    if usable.left_out:
+        log.warning("tls.client_cas_left_out", subjects=usable.left_out, reason="revoked")
+    return replace(trust, ca_pem=usable.pem, has_crls=usable.has_lists, has_whole_paths=usable.has_whole_paths)
 
 
 def _load_files(chain: Path, key: Path) -> Material:

@@ -68,3 +68,10 @@ def test_wrong_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(ValidationError) as caught:
         read(tmp_path, monkeypatch, f"{FILE}[configurations.prod]\n{text}\n")
     assert says in str(caught.value)
+
+
+def test_a_ca_has_not_the_built_in_cas_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = '[[issuers]]\nname = "internal"\ndirectory = "https://ca.example/directory"\n'
+    with pytest.raises(ValueError, match="'internal': this is the built-in CA's name"):
+        read(tmp_path, monkeypatch, table)
+    assert read(tmp_path, monkeypatch, '[[issuers]]\nname = "internal"\ntype = "internal"\n').issuers

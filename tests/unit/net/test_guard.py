@@ -5,7 +5,8 @@ import socket
 import pytest
 
 from certorbit.errors import Unreachable
-from certorbit.net.guard import AddressGuard, AddressRefused, Space, check_ca_url, classify_address
+from certorbit.net.address_space import Space, classify_address
+from certorbit.net.guard import AddressGuard, AddressRefused, check_ca_url
 
 HTTPS = "https://acme.example/directory"
 
@@ -89,6 +90,18 @@ def test_http_passes_only_under_a_directory_that_is_http_itself() -> None:
         ("ff02::1", Space.FORBIDDEN),
         ("2002:7f00:1::", Space.FORBIDDEN),
         ("2001:0:1::1", Space.FORBIDDEN),
+        ("64:ff9b:1::a00:1", Space.PRIVATE),
+        ("64:ff9b:1::808:808", Space.PRIVATE),
+        ("64:ff9b:1::7f00:1", Space.LOOPBACK),
+        ("64:ff9b:1::a9fe:a9fe", Space.FORBIDDEN),
+        ("fec0::1", Space.PRIVATE),
+        ("4000::1", Space.PRIVATE),
+        ("::10.0.0.1", Space.PRIVATE),
+        ("::8.8.8.8", Space.PRIVATE),
+        ("::127.0.0.1", Space.LOOPBACK),
+        ("::169.254.169.254", Space.FORBIDDEN),
+        ("::ffff:0:10.0.0.1", Space.PRIVATE),
+        ("::ffff:0:a9fe:a9fe", Space.FORBIDDEN),
     ],
 )
 def test_an_address_is_as_near_as_it_is(address: str, space: Space) -> None:

@@ -13,6 +13,7 @@ from certorbit.errors import BadMaterial
 from certorbit.model.material import PrivateKeyPEM
 from certorbit.net.server_tls import ClientTrust, make_server_context
 from make import Chain, make_certificate, make_chain, make_key, pem, write_key
+from unit.net import client_handshake
 
 NOW = datetime.now(UTC)
 SERVER = make_chain(names=["api.example.test"], now=NOW)
@@ -54,28 +55,7 @@ def serving(clients: ClientTrust | None, chain: Chain = SERVER) -> ssl.SSLContex
 
 
 def get_in(server: ssl.SSLContext, shown: x509.Certificate | None, folder: Path, *, highest: ssl.TLSVersion) -> bool:
-    """Return whether the server ends the handshake well, and so would read a request."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, highest
-    if shown is not None:
-        file = folder / "client.pem"
-        file.write_text(write_key(CLIENT_KEY) + pem(shown))
-        context.load_cert_chain(file)
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours, theirs = server.wrap_bio(up, down, server_side=True), context.wrap_bio(down, up)
-    done = {ours: False, theirs: False}
-    for _ in range(10):
-        for side in (theirs, ours):
-            if done[side]:
-                continue
-            try:
-                side.do_handshake()
-                done[side] = True
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError:
-                return False
-    return all(done.values())
+    return client_handshake.get_in(server, [shown] if shown else [], CLIENT_KEY, folder, highest=highest)
 
 
 GOOD, EXPIRED, STRANGE = client(), client(days=-1), client(issuer=OTHER, key=OTHER_KEY)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from desk import PROD, SHOP, Desk, make_generate
+from desk import BY, PROD, SHOP, Desk, make_generate
 
 from certorbit.errors import CertorbitError, RetryRule
-from certorbit.model.entry import Entry, Source, Version, VersionID, key_context
+from certorbit.model.entry import Entry, EntryID, Source, Version, VersionID, key_context
 from certorbit.model.identifiers import Identifier, hash_identifiers
 from certorbit.model.operation import Operation, OperationID, OperationState, Problem
 from certorbit.model.order import OrderID, OrderIntent
@@ -15,7 +15,8 @@ from certorbit.model.schedule import Schedule
 from certorbit.pki.upload import read_upload
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import UnitOfWork
-from certorbit.services import renewals
+from certorbit.services import renewals, versions
+from certorbit.services.permitting import ConfigIssuers
 from make import make_chain
 
 DOWN = Problem("The CA is down.", "Unreachable", "down", {}, RetryRule.BACKOFF, keeps_order=True)
@@ -128,17 +129,55 @@ async def renew(desk: Desk, *, issuer: str = "", issuers: list[Issuer] = ISSUERS
             PROD,
             make_generate(entry_id).id,
             issuer=issuer,
-            issuers=issuers,
+            issuers=ConfigIssuers(issuers),
             now=desk.clock.now(),
             new_id=desk.new_id,
         ),
     )
 
 
-async def change_schedule(desk: Desk, *, paused: bool | None = None, issuer: str | None = None) -> None:
+async def change_schedule(
+    desk: Desk, *, paused: bool | None = None, issuer: str | None = None, issuers: list[Issuer] = ISSUERS
+) -> None:
     await desk.store.write(
         lambda tx: renewals.change_schedule(
-            tx, PROD, SHOP, paused=paused, issuer=issuer, issuers=ISSUERS, now=desk.clock.now()
+            tx, PROD, SHOP, paused=paused, issuer=issuer, issuers=ConfigIssuers(issuers), now=desk.clock.now()
+        )
+    )
+
+
+async def retry(desk: Desk, operation_id: str, *, issuers: list[Issuer] = ISSUERS) -> Operation:
+    return await write_now(
+        desk,
+        lambda tx: renewals.retry_operation(
+            tx, OperationID(operation_id), issuers=ConfigIssuers(issuers), now=desk.clock.now()
+        ),
+    )
+
+
+async def cancel(desk: Desk, operation_id: str) -> renewals.Cancelled:
+    return await desk.store.write(
+        lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), by=BY, now=desk.clock.now())
+    )
+
+
+async def get_status(desk: Desk) -> renewals.RenewalStatus:
+    return await desk.store.read(
+        lambda tx: renewals.get_status(tx, PROD, SHOP, issuers=ConfigIssuers(ISSUERS), now=desk.clock.now())
+    )
+
+
+async def roll_back(desk: Desk, version_id: str, *, entry_id: str = SHOP, force: bool = False) -> Version:
+    return await desk.store.write(
+        lambda tx: versions.roll_back(
+            tx,
+            PROD,
+            EntryID(entry_id),
+            VersionID(version_id),
+            force=force,
+            by=BY,
+            now=desk.clock.now(),
+            new_id=desk.new_id,
         )
     )
 

@@ -206,3 +206,42 @@ async def test_nobody_shuts_himself_out_by_addresses(desk: Desk) -> None:
     await change(desk, key, name="other", by=me("10.0.0.1"))
     other, _ = await create(desk)
     await change(desk, key, allowed_addresses=("192.0.2.0/24",), by=other.principal("10.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["oidc:alice@example.org", "OIDC:alice", "\uff4f\uff49\uff44\uff43:alice", "certorbit", "Certorbit", "\u202eevil", "a\u200bb", "a\nb", "a\x00", "\ud800"],
+)  # fmt: skip
+async def test_a_name_that_looks_like_somebody_elses_or_is_not_all_seen_is_refused(desk: Desk, name: str) -> None:
+    with pytest.raises(BadInput, match=r"^name: ") as caught:
+        await create(desk, replace(ADMIN, name=name))
+    assert caught.value.subject == "name"
+    key, _ = await create(desk, replace(ADMIN, name="edge"))
+    with pytest.raises(BadInput, match=r"^name: "):
+        await change(desk, key, name=name)
+
+
+async def test_a_key_named_before_there_were_rules_goes_on(desk: Desk) -> None:
+    await create(desk)
+    key, secret = await create(desk, replace(ADMIN, name="edge"))
+    old = replace(key, name="oidc:alice@example.org")
+    await desk.store.write(lambda tx: tx.api_keys.update(old))
+    assert await works(desk, secret)
+    changed = await change(desk, old, role=Role.EDGE)
+    assert (changed.name, changed.role) == (old.name, Role.EDGE)
+    assert await works(desk, await rotate(desk, old))
+    with pytest.raises(BadInput, match=r"^name: "):
+        await change(desk, old, name="oidc:bob@example.org")
+
+
+@pytest.mark.parametrize("secret", ["correct-horse-battery", "co_20-characters-long", "co_" + "a" * 44])
+async def test_no_character_is_kept_of_a_key_that_an_operator_made_up(desk: Desk, secret: str) -> None:
+    now = desk.clock.now()
+    await desk.store.write(
+        lambda tx: api_keys.ensure_first_key(
+            tx, bootstrap_secret=secret, now=now, new_id=desk.new_id, random_secret=api_keys.new_secret()
+        )
+    )
+    [key] = await desk.store.read(api_keys.list_keys)
+    assert key.prefix == ""
+    assert await works(desk, secret)

@@ -3,48 +3,32 @@
 from dataclasses import replace
 
 import pytest
-from desk import BY, PROD, SHOP, Desk, make_generate, make_upload
+from desk import PROD, SHOP, Desk, make_generate, make_upload
 from operator_desk import (
     ISSUERS,
     FakeIssuer,
+    cancel,
     change_schedule,
     found,
+    get_status,
     issue,
     make_issued,
     renew,
+    retry,
+    roll_back,
     schedule_of,
     wait_after_failure,
 )
 
 from certorbit.errors import BadIdentifier, BadInput, BuiltIn, InUse, IssuanceFailed, NotFound
 from certorbit.model.ca_limits import AccountKey
-from certorbit.model.entry import PLACEHOLDER, EntryID, Side, Version, VersionID
+from certorbit.model.entry import PLACEHOLDER, Side, VersionID
 from certorbit.model.identifier_failure import IdentifierFailure
-from certorbit.model.operation import Operation, OperationID, OperationKind, OperationState, new_operation
+from certorbit.model.operation import OperationID, OperationKind, OperationState, new_operation
 from certorbit.pki.selfsigned import make_placeholder
 from certorbit.ports.store import JobKind
-from certorbit.services import configurations, promises, renewals, versions
+from certorbit.services import configurations, promises, versions
 from records import make_problem
-
-
-async def retry(desk: Desk, operation_id: str) -> Operation:
-    return await desk.store.write(
-        lambda tx: renewals.retry_operation(tx, OperationID(operation_id), now=desk.clock.now())
-    )
-
-
-async def cancel(desk: Desk, operation_id: str) -> renewals.Cancelled:
-    return await desk.store.write(
-        lambda tx: renewals.cancel_operation(tx, OperationID(operation_id), by=BY, now=desk.clock.now())
-    )
-
-
-async def roll_back(desk: Desk, version_id: str, *, entry_id: str = SHOP) -> Version:
-    return await desk.store.write(
-        lambda tx: versions.roll_back(
-            tx, PROD, EntryID(entry_id), VersionID(version_id), by=BY, now=desk.clock.now(), new_id=desk.new_id
-        )
-    )
 
 
 async def note_failing(desk: Desk, name: str) -> AccountKey:
@@ -249,11 +233,11 @@ async def test_choosing_another_issuer_lets_what_waits_start_with_it(desk: Desk)
 async def test_the_status_shows_the_unfinished_operation_of_this_very_entry(desk: Desk) -> None:
     version = await make_issued(desk)
     operation = await renew(desk)
-    status = await desk.store.read(lambda tx: renewals.get_status(tx, PROD, SHOP))
+    status = await get_status(desk)
     assert status.unfinished == operation
     assert status.entry.current == version
     await issue(desk, operation.id)
-    assert (await desk.store.read(lambda tx: renewals.get_status(tx, PROD, SHOP))).unfinished is None
+    assert (await get_status(desk)).unfinished is None
 
 
 async def test_versions_are_listed_newest_first_and_compared(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from desk import PROD, SHOP, Desk, make_generate, make_upload
 from operator_desk import FakeIssuer, issue, make_issued, renew, wait_after_failure
 
 from certorbit.errors import BadInput, IssuerRefused, NotFound, RateLimited, Unreachable
+from certorbit.model.audit import Action, AuditQuery
 from certorbit.model.entry import VersionID
 from certorbit.model.operation import OperationKind, OperationState
 from certorbit.model.revocation import RevocationReason
@@ -145,3 +146,54 @@ async def test_only_what_an_issuer_of_ours_made_can_be_revoked(desk: Desk, ca: F
         await revoke(desk, FakeIssuer("other"))
     with pytest.raises(NotFound, match="no version"):
         await revoke(desk, ca, version="unknown")
+
+
+async def actions(desk: Desk) -> list[tuple[Action, str]]:
+    """Return what the audit trail has of revocations, the oldest first: the action, and what the CA said."""
+    records = await desk.store.read(lambda tx: tx.audit.list(AuditQuery(object=SHOP), before=None, limit=50))
+    wanted = {Action.REVOCATION_ASKED, Action.REVOCATION_FAILED, Action.CERTIFICATE_REVOKED}
+    found = [record.event for record in records if record.event.action in wanted]
+    return [(event.action, str(event.details.get("problem", ""))) for event in reversed(found)]
+
+
+async def test_the_audit_trail_says_so_before_the_ca_is_asked_so_a_death_between_leaves_a_record(desk: Desk) -> None:
+    seen: list[object] = []
+
+    class Deadly(FakeIssuer):
+        async def revoke(self, chain_pem: str, *, reason: int) -> None:
+            await super().revoke(chain_pem, reason=reason)
+            seen.extend(await actions(desk))
+            raise asyncio.CancelledError  # the process ends here: nothing of ours is run any more
+
+    ca = Deadly("first")
+    version = await make_issued(desk)
+    with pytest.raises(asyncio.CancelledError):
+        await revoke(desk, ca)
+    assert seen == await actions(desk) == [(Action.REVOCATION_ASKED, "")]
+    await revoke(desk, FakeIssuer("first"), version=version.id)
+    assert [action for action, _ in await actions(desk)][1:] == [Action.REVOCATION_ASKED, Action.CERTIFICATE_REVOKED]
+
+
+async def test_what_the_ca_refused_or_did_not_answer_is_in_the_audit_trail(desk: Desk, ca: FakeIssuer) -> None:
+    class Silent(FakeIssuer):
+        async def revoke(self, chain_pem: str, *, reason: int) -> None:
+            await asyncio.Event().wait()
+
+    await make_issued(desk)
+    ca.problem = IssuerRefused("The CA refused: bad reason.", type="urn:badRevocationReason", detail="bad reason")
+    with pytest.raises(BadInput):
+        await revoke(desk, ca)
+    with pytest.raises(Unreachable):
+        await revoke(desk, Silent("first"), limit_seconds=0.01)
+    asked, refused, again, unknown = await actions(desk)
+    assert asked == again == (Action.REVOCATION_ASKED, "")
+    assert refused == (Action.REVOCATION_FAILED, "The CA refused: bad reason.")
+    assert unknown[0] is Action.REVOCATION_FAILED
+    assert "may have revoked the certificate all the same" in unknown[1]
+
+
+async def test_nobody_is_asked_and_nothing_recorded_where_no_issuer_is_left(desk: Desk) -> None:
+    await make_issued(desk)
+    with pytest.raises(BadInput, match="not configured any more"):
+        await revoke(desk, FakeIssuer("other"))
+    assert await actions(desk) == []

@@ -10,11 +10,13 @@ from certorbit.model.entry import ConfigID, Configuration, VersionID
 from certorbit.model.operation import Problem
 from certorbit.model.site import Site, SiteID
 from certorbit.services import configuration_versions, renewals, sites, versions
+from certorbit.services.reattaching import Bounds
 from certorbit.workflows import records
 from fakes.clock import FakeChance
 
 REFUSED = Problem("The CA refused.", "IssuerRefused", "no", {}, RetryRule.NEVER)
 STORE_SITE = SiteID("store")
+BOUNDS = Bounds(by=BY, targets=(), reaches=lambda _: True)
 
 
 async def add_site(desk: Desk, *, certificate: str = SHOP) -> None:
@@ -30,7 +32,7 @@ async def newest_changes(desk: Desk) -> tuple[str, tuple[Change, ...]]:
 async def revert(desk: Desk, number: int, *, config: str = PROD) -> None:
     await desk.store.write(
         lambda tx: configuration_versions.revert(
-            tx, ConfigID(config), number, by=BY, now=desk.clock.now(), new_id=desk.new_id
+            tx, ConfigID(config), number, bounds=BOUNDS, now=desk.clock.now(), new_id=desk.new_id
         )
     )
 

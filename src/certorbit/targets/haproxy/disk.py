@@ -21,7 +21,7 @@ from urllib.parse import quote
 from certorbit.errors import TargetRefused
 from certorbit.model.entry import ConfigID, EntryID, is_entry_id
 from certorbit.target_settings.haproxy import HAProxyTargetSettings
-from certorbit.targets.files import Rights, file_trouble, open_folder
+from certorbit.targets.files import Rights, file_trouble, open_folder, try_writing
 
 DEFAULT: Final = "default.pem"
 ORIGINAL_DEFAULT: Final = "original-default.pem"
@@ -179,6 +179,11 @@ class Disk:
         with self._errors(), open_folder(self._directory, rights=self._rights) as folder:
             folder.write(_TRIAL, b"")
             folder.remove(_TRIAL)
+
+    def try_writing_beside(self, name: str) -> bool:
+        """Write a file beside the copies of a listener, and delete it again. Return False if it has no folder yet."""
+        with self._errors():
+            return try_writing(self._directory, name, rights=self._rights)
 
     def try_writing_list(self, crt_list: str) -> None:
         """Write a file beside the list, as a new list is, and delete it again."""

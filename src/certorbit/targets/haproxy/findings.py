@@ -66,8 +66,11 @@ class Checker:
             return [*findings, Finding("reach", Grade.FAILED, passing.error.message)]
         except CertorbitError as error:
             return [*findings, Finding("admin" if findings else "reach", Grade.FAILED, error.message)]
-        findings.append(await self._try_writing(self._disk.try_writing, self._settings.directory))
+        written = await self._try_writing(self._disk.try_writing, self._settings.directory)
+        findings.append(written)
         for table in self._settings.listeners:
+            if written.grade is Grade.OK:
+                findings += await self._try_writing_copies(table)
             findings += await self._check_listener(table)
         return findings
 
@@ -99,6 +102,15 @@ class Checker:
             Finding(what, Grade.WARNING, f"Listener {table.name!r}: {difference}.") for difference in differences
         ]
         return [*findings, await self._try_writing(lambda: self._disk.try_writing_list(table.crt_list), table.crt_list)]
+
+    async def _try_writing_copies(self, table: HAProxyListenerTable) -> list[Finding]:
+        """Try the listener's own folder, which the operator may have made; nothing if there is none yet."""
+        place = f"{self._disk.directory}/{table.name}"
+        try:
+            is_there = await in_thread(lambda: self._disk.try_writing_beside(table.name))
+        except CertorbitError as error:
+            return [Finding("write", Grade.FAILED, error.message)]
+        return [Finding("write", Grade.OK, f"{place} can be written.")] if is_there else []
 
     async def _try_writing(self, write: Callable[[], None], place: str) -> Finding:
         try:

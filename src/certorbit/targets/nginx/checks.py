@@ -12,7 +12,7 @@ from certorbit.targets.commands import Outcome, run_command
 from certorbit.targets.files import Rights, in_thread
 from certorbit.targets.nginx.clients import Parts, find_gaps
 from certorbit.targets.nginx.configuration import read_dump
-from certorbit.targets.nginx.reload import find_workers
+from certorbit.targets.nginx.reload import find_absence, find_workers
 from certorbit.targets.words import show_words
 
 
@@ -29,20 +29,26 @@ async def check_nginx(
     """
     findings = list(await _check_configuration(settings, includes, checked))
     workers = await in_thread(lambda: find_workers(settings.pid_file))
-    if workers:
-        findings.append(Finding("reach", Grade.OK, f"nginx runs with {len(workers)} serving workers."))
-    else:
-        findings.append(
-            Finding(
-                "reach",
-                Grade.WARNING,
-                f"No workers of nginx are seen by pid_file {settings.pid_file!r}, so nobody waits for a reload to end;"
-                " the proof does.",
-            )
-        )
+    findings.append(await in_thread(lambda: _look_for_master(settings.pid_file, workers=len(workers))))
     if any(listener.sni for listener in includes.values()) and workers:
         findings.append(await in_thread(lambda: _check_reading(settings.directory, min(workers), rights)))
     return findings
+
+
+def _look_for_master(pid_file: str, *, workers: int) -> Finding:
+    """Return whether nginx runs, as its pid_file says. Without a master each reload fails, and so each change."""
+    if workers:
+        return Finding("reach", Grade.OK, f"nginx runs with {workers} serving workers.")
+    if pid_file and (absent := find_absence(pid_file)):
+        message = (
+            f"nginx does not run: {absent}. Start it; if it runs out of our sight, in another container, set"
+            ' pid_file = "".'
+        )
+        return Finding("reach", Grade.FAILED, message)
+    message = (
+        f"No workers of nginx are seen by pid_file {pid_file!r}, so nobody waits for a reload to end; the proof does."
+    )
+    return Finding("reach", Grade.WARNING, message)
 
 
 async def _check_configuration(

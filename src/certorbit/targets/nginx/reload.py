@@ -5,6 +5,7 @@ ones to finish; an old worker that has stopped taking connections says so in its
 reload is over when the master has workers, and none of them is one that was serving before.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -97,6 +98,29 @@ def find_workers(pid_file: str) -> frozenset[int]:
     except (OSError, ValueError):
         return frozenset()
     return frozenset(int(child) for child in children if _is_serving(child))
+
+
+def find_absence(pid_file: str) -> str:
+    """Return by which sign nginx's master does not run, in words; "" if it does, or if that can't be told."""
+    try:
+        content = Path(pid_file).read_text("ascii").strip()
+    except FileNotFoundError:
+        return f"there is no {pid_file}"
+    except (OSError, ValueError):
+        return ""
+    if not content.isdecimal() or int(content) < 1:
+        return f"{pid_file} holds no process id"
+    try:
+        os.kill(int(content), 0)
+    except (ProcessLookupError, OverflowError):
+        return f"{pid_file} says {content[:20]}, and there is no such process"
+    except PermissionError:
+        pass  # another user's: it is there
+    try:
+        title = Path(f"/proc/{content}/cmdline").read_bytes()
+    except OSError:  # no /proc, or it hides other users' processes
+        return ""
+    return "" if b"master process" in title else f"{pid_file} says {content}, which is another program"
 
 
 def _is_serving(process: str) -> bool:
