@@ -14,9 +14,8 @@ from certorbit.pki.crl_check import CRLIndex, check_signed_by
 from certorbit.pki.crl_points import identify_issuer
 from certorbit.pki.foreign_errors import UNREADABLE
 
-FREE_TRIES: Final = (
-    2  # of each list, whatever its size: a CA that changes its key has two, and may write no identifiers
-)
+# Of each list, whatever its size: a CA that changes its key has two, and may write no identifiers.
+FREE_TRIES: Final = 2
 MOST_MORE_TRIES: Final = 128  # of all lists together
 _BYTES_OF_A_TRY: Final = 48 * 1024  # a list of this size takes twice as long to check as an empty one
 
