@@ -53,6 +53,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
                 "name": ["edge-lb"],
                 "operation_id": [item["id"] for item in operations],
                 "key_id": [key.json["id"]],
+                "session_id": ["0" * 32, "none"],  # nobody is signed in
                 "version_id": version,
                 "before": version,
                 "after": version,

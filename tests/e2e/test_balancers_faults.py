@@ -152,7 +152,7 @@ def test_a_first_listener_that_does_not_serve_the_new_version_stops_the_rest(
         waiting = scene.api.wait_deployment("canary", "waiting", count=done + 1)
         scene.crossings["https-1"].leads_to = scene.edge.port("https-1")
     assert waiting["problem"]["type"] == "NotServed"
-    assert waiting["problem"]["message"].startswith("0 of 3 listeners serve it, 1 failed, 2 were not changed.")
+    assert waiting["problem"]["message"].startswith("0 of 3 listeners serve it, 1 unsettled, 2 were not changed.")
     assert stages(waiting) == {"https-1": "unsettled", "https-2": "pending", "https-3": "pending"}
     assert {scene.served(name, "canary") for name in CANARIES} == {old}
     assert scene.api.deploy_now("canary").status == 202
