@@ -3,28 +3,21 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-import structlog
-
+from certorbit.api.stored_gauges import StoredGauges
 from certorbit.clock import Clock
-from certorbit.errors import CertorbitError
 from certorbit.model.operation import OperationState
 from certorbit.model.standing import RevocationStanding, Standing
 from certorbit.observe.metrics import Metrics
 from certorbit.ports.store import Store
 from certorbit.services.standing import read_standing
 
-log = structlog.get_logger(__name__)
-
 _KEPT: Final = timedelta(seconds=10)  # several watchers cost one reading
 
 
 class StandingMetrics:
-    """Gauges of what the database holds. While it doesn't answer they are left out, never old."""
+    """What listeners serve, what is known of revocations, how deployments end."""
 
     def __init__(self, *, store: Store, clock: Clock, metrics: Metrics) -> None:
-        self._store = store
-        self._clock = clock
-        self._read_at: datetime | None = None
         self._is_up = metrics.gauge(
             "certorbit_database_up",
             meaning="Whether the numbers of attachments, certificates, deployments were read.",
@@ -45,25 +38,20 @@ class StandingMetrics:
             labels=("state",),
         )
 
+        self._gauges = StoredGauges(
+            store=store,
+            clock=clock,
+            gauges=(self._attachments, self._certificates, self._deployments),
+            read=lambda tx, now: read_standing(tx, now=now),
+            show=self._show,
+            kept=_KEPT,
+        )
+
     async def refresh(self) -> None:
         """Read the numbers, unless that was just done."""
-        now = self._clock.now()
-        if self._read_at is not None and timedelta(0) <= now - self._read_at < _KEPT:
-            return
-        try:
-            found = await self._store.read(lambda tx: read_standing(tx, now=now))
-        except CertorbitError as error:
-            log.warning("metrics.not_read", message=error.message)
-            self._read_at = None
-            self._is_up.set(number=0)
-            for gauge in (self._attachments, self._certificates, self._deployments):
-                gauge.replace({})
-            return
-        self._show(found)
-        self._is_up.set(number=1)
-        self._read_at = now
+        self._is_up.set(number=int(await self._gauges.refresh()))
 
-    def _show(self, found: Standing) -> None:
+    def _show(self, found: Standing, _now: datetime) -> None:
         self._attachments.replace(
             {
                 (group.target, group.stage.value, "yes" if group.is_as_wanted else "no"): number

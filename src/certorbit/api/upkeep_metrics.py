@@ -3,17 +3,13 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-import structlog
-
+from certorbit.api.stored_gauges import StoredGauges
 from certorbit.clock import Clock
-from certorbit.errors import CertorbitError
 from certorbit.model.operation import OperationKind, OperationState
 from certorbit.model.upkeep import RenewalStanding, Upkeep, Validity, Within
 from certorbit.observe.metrics import Labels, Metrics
 from certorbit.ports.store import Store
 from certorbit.services.upkeep import read_upkeep
-
-log = structlog.get_logger(__name__)
 
 # Counting the ends of 100,000 certificates takes 0.7 s of one thread (docs/metrics.md).
 _KEPT: Final = timedelta(seconds=60)
@@ -26,12 +22,9 @@ _NEVER: Final = timedelta(days=365)  # a sweep that is so late had no turn yet: 
 
 
 class UpkeepMetrics:
-    """Gauges of what the database holds. While it doesn't answer they are left out, never old."""
+    """What ends and what is done about it: renewals, sweeps, targets, workers."""
 
     def __init__(self, *, store: Store, clock: Clock, metrics: Metrics) -> None:
-        self._store = store
-        self._clock = clock
-        self._read_at: datetime | None = None
         self._entries = metrics.gauge(
             "certorbit_entries",
             meaning="Certificates and CA bundles by whether their current version is valid.",
@@ -72,24 +65,22 @@ class UpkeepMetrics:
             meaning="Whether any worker of the cluster has looked for due renewals in the last minutes.",
         )
         certificates = (self._entries, self._ending, self._first_end)
-        self._gauges = (*certificates, self._unfinished, self._late, self._seen, self._up, self._worker)
+        self._gauges = StoredGauges(
+            store=store,
+            clock=clock,
+            gauges=(*certificates, self._unfinished, self._late, self._seen, self._up, self._worker),
+            read=lambda tx, now: read_upkeep(tx, now=now),
+            show=self._show,
+            kept=_KEPT,
+        )
 
     async def refresh(self) -> None:
         """Read the numbers, unless that was just done."""
-        now = self._clock.now()
-        if self._read_at is not None and timedelta(0) <= now - self._read_at < _KEPT:
-            return
-        try:
-            found = await self._store.read(lambda tx: read_upkeep(tx, now=now))
-        except CertorbitError as error:
-            log.warning("metrics.not_read", message=error.message)
-            self._read_at = None
-            for gauge in self._gauges:
-                gauge.replace({})
-            return
+        await self._gauges.refresh()
+
+    def _show(self, found: Upkeep, now: datetime) -> None:
         self._show_certificates(found, now=now)
         self._show_work(found, now=now)
-        self._read_at = now
 
     def _show_certificates(self, found: Upkeep, *, now: datetime) -> None:
         # Every value is there, if only as 0: a rule that looks for one sees that there is none.
