@@ -71,8 +71,35 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
     _check_room(listener, rows, entry, is_default=is_default)
     former = find_default(rows, besides=entry) if is_default else None
     changes = displace(tx, former, entry.config, reaches=command.reaches, by=by, now=now) if former else []
-    wish = Attachment(
-        id=present.id if present else AttachmentID(new_id()),
+    wish = make_wish(listener, entry, present, is_default=is_default, promised=False, now=now, new_id=new_id)
+    if former is not None and listener.max_certificates == 0:
+        # The only place of a listener can't be shared: who had it is taken off.
+        wish = replace(wish, replaces=former.entry_uid)
+    put_wish(tx, wish, is_new=present is None)
+    before = present if present and present.wanted is Wanted.ATTACHED else None
+    asked = _start(tx, entry, wish.id, now=now, new_id=new_id)
+    changes.append(change_of_attachment(before, wish))
+    tx.configurations.record(entry.config, changes, by=by, now=now, operation=asked.operation or "")
+    return asked
+
+
+def make_wish(
+    listener: Listener,
+    entry: Entry,
+    present: Attachment | None,
+    *,
+    is_default: bool,
+    promised: bool,
+    now: datetime,
+    new_id: Callable[[], str],
+) -> Attachment:
+    """Return the wish that the listener serves the entry; nothing of it is done yet.
+
+    present: what there is of the entry on the listener, wanted or not: what was proven there stays known, and what its
+    clients are checked by stays wanted, for only a server group lifts that.
+    """
+    known = present or Attachment(
+        id=AttachmentID(new_id()),
         listener=listener.key,
         provider=listener.provider,
         kind=listener.kind,
@@ -81,24 +108,31 @@ def attach(tx: UnitOfWork, command: Attach, *, by: str, now: datetime, new_id: C
         entry_uid=entry.uid,
         is_default=is_default,
         wanted=Wanted.ATTACHED,
-        promised=False,
-        created_at=present.created_at if present else now,
+        promised=promised,
+        created_at=now,
         updated_at=now,
-        # The only place of a listener can't be shared: who had it is taken off.
-        replaces=former.entry_uid if former and listener.max_certificates == 0 else None,
-        version=present.version if present else None,
-        handle=present.handle if present else "",
-        client_policy=present.client_policy if present else None,
     )
-    if present is None:
+    return replace(
+        known,
+        provider=listener.provider,
+        kind=listener.kind,
+        is_default=is_default,
+        wanted=Wanted.ATTACHED,
+        promised=promised,
+        updated_at=now,
+        stage=Stage.PENDING,
+        replaces=None,
+        proof=None,
+        problem=None,
+    )
+
+
+def put_wish(tx: UnitOfWork, wish: Attachment, *, is_new: bool) -> None:
+    """Write the wish down."""
+    if is_new:
         tx.attachments.add(wish)
     else:
         tx.attachments.update(wish)
-    before = present if present and present.wanted is Wanted.ATTACHED else None
-    asked = _start(tx, entry, wish.id, now=now, new_id=new_id)
-    changes.append(change_of_attachment(before, wish))
-    tx.configurations.record(entry.config, changes, by=by, now=now, operation=asked.operation or "")
-    return asked
 
 
 def find_default(rows: Sequence[Attachment], *, besides: Entry) -> Attachment | None:

@@ -11,10 +11,10 @@ from certorbit.model.balancer import ListenerKey
 from certorbit.model.change import Change, ChangeKind
 from certorbit.model.change_states import attachment_state
 from certorbit.model.client_policy import mark_from_json
-from certorbit.model.deployment import Attachment, AttachmentID, Wanted
+from certorbit.model.deployment import Attachment, Wanted
 from certorbit.model.entry import PLACEHOLDER, ConfigID, Entry, EntryID
 from certorbit.ports.store import UnitOfWork
-from certorbit.services.balancers import displace, find_default
+from certorbit.services.balancers import displace, find_default, make_wish, put_wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,28 +89,10 @@ def _bring_back(  # noqa: PLR0913 - both sides of the change, and who may make i
         raise NotFound(f"The listener {key} is gone; the configuration can't be brought back.", subject="version")
     former = find_default(tx.attachments.lock_listener(key), besides=entry) if state["is_default"] else None
     changes = displace(tx, former, entry.config, reaches=bounds.reaches, by=bounds.by, now=now) if former else []
-    wish = Attachment(
-        id=row.id if row else AttachmentID(new_id()),
-        listener=key,
-        provider=listener.provider,
-        kind=listener.kind,
-        config=entry.config,
-        entry_id=entry.id,
-        entry_uid=entry.uid,
-        is_default=state["is_default"],
-        wanted=Wanted.ATTACHED,
-        promised=True,
-        created_at=row.created_at if row else now,
-        updated_at=now,
-        version=row.version if row else None,
-        handle=row.handle if row else "",
-        # A check that was in force there is lifted by a server group alone.
-        client_policy=row.client_policy if row else mark_from_json(state.get("client_policy")),
-    )
-    if row is None:
-        tx.attachments.add(wish)
-    else:
-        tx.attachments.update(wish)
+    wish = make_wish(listener, entry, row, is_default=state["is_default"], promised=True, now=now, new_id=new_id)
+    if row is None:  # a check that was in force there is lifted by a server group alone
+        wish = replace(wish, client_policy=mark_from_json(state.get("client_policy")))
+    put_wish(tx, wish, is_new=row is None)
     return [*changes, Change(ChangeKind.ATTACHMENT, change_id, present, attachment_state(wish))]
 
 
