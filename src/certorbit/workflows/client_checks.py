@@ -42,7 +42,7 @@ def find_policies(tx: UnitOfWork, entry: Entry, unit: Unit) -> Policies:
     return found
 
 
-def check_only_ours(tx: UnitOfWork, unit: Unit, policies: Policies, looks: Mapping[str, Listener]) -> None:
+async def check_only_ours(store: Store, unit: Unit, policies: Policies, looks: Mapping[str, Listener]) -> None:
     """Make sure that a listener which is to check all of its clients serves nothing that somebody else put there.
 
     What the entry takes the place of doesn't count.
@@ -53,7 +53,8 @@ def check_only_ours(tx: UnitOfWork, unit: Unit, policies: Policies, looks: Mappi
     checked = [at for at in unit.attachments if policies[at.id] is not None]
     if not checked or not isinstance(unit.placed.target, VerifiesListenerClients):
         return
-    ours = {copy.handle for copy in tx.copies.list_of_target(unit.placed.target.name)}
+    copies = await store.read(lambda tx: tx.copies.list_of_target(unit.placed.target.name))
+    ours = {copy.handle for copy in copies}
     for attachment in checked:
         seen = looks[attachment.id]
         goes = seen.default if attachment.is_default else ""
@@ -79,24 +80,24 @@ async def verify(placed: PlacedTarget, attachment: Attachment, handle: str, poli
 async def verify_others(store: Store, placed: PlacedTarget, attachment: Attachment) -> None:
     """Let the listener check clients as those want whom it serves without this attachment's certificate.
 
-    For after that one is off it, or off it again.
+    For after that one is off it again.
     """
-    target = placed.target
-    if not isinstance(target, VerifiesListenerClients):
-        return
-    policy = await store.read(lambda tx: find_others_policy(tx, attachment))
-    try:
-        await target.verify_listener_clients(attachment.listener, policy)
-    except TargetRefused as error:  # its configuration can't do without a check: nobody gets in then, which is safe
-        log.warning("deployment.check_stays", listener=str(attachment.listener), message=error.message)
+    if isinstance(placed.target, VerifiesListenerClients):
+        await _tell(placed.target, attachment, await store.read(lambda tx: find_others_policy(tx, attachment)))
 
 
 async def lift_unneeded(store: Store, placed: PlacedTarget, attachment: Attachment) -> None:
     """Lift the check of a listener that this attachment's certificate was the last one of ours on."""
-    if isinstance(placed.target, VerifiesListenerClients) and not await store.read(
-        lambda tx: list_others(tx, attachment)
-    ):
-        await verify_others(store, placed, attachment)
+    target = placed.target
+    if isinstance(target, VerifiesListenerClients) and not await store.read(lambda tx: list_others(tx, attachment)):
+        await _tell(target, attachment, None)
+
+
+async def _tell(target: VerifiesListenerClients, attachment: Attachment, policy: ClientPolicy | None) -> None:
+    try:
+        await target.verify_listener_clients(attachment.listener, policy)
+    except TargetRefused as error:  # its configuration can't do without a check: nobody gets in then, which is safe
+        log.warning("deployment.check_stays", listener=str(attachment.listener), message=error.message)
 
 
 def _cannot(attachment: Attachment, target: Target) -> TargetRefused:

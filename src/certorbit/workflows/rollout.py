@@ -90,7 +90,7 @@ class Roller:
             try:
                 policies = await self.store.read(lambda tx: find_policies(tx, entry, unit))
                 looks = await self._again(partial(self._look, unit))
-                await self.store.read(lambda tx: check_only_ours(tx, unit, policies, looks))
+                await check_only_ours(self.store, unit, policies, looks)
             except Outside as error:
                 return {row.attachment: Result(stage=_untouched(row), error=error) for row in rollouts}
             present = await self.store.write(
