@@ -13,7 +13,7 @@ from certorbit.model.operation import OperationState
 
 POLL_SECONDS: Final = 1.0
 _CLOCK: Final = SystemClock()
-_ENDED: Final = frozenset({OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED})
+_ENDED: Final = frozenset(state for state in OperationState if state.is_final)
 
 
 def follow(service: Remote, operation: str, *, seconds: float, as_json: bool) -> None:

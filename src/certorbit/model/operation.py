@@ -180,26 +180,24 @@ class Operation:
 
         The number moves on in any case: the delayed workflow has this one, and may begin at any moment.
         """
-        is_overtaking = self.state is OperationState.WAITING
         return replace(
             self,
             state=OperationState.QUEUED,
             attempt=self.attempt + 1,
             updated_at=now,
             next_attempt_at=None,
-            overtaken=(*self.overtaken, self.attempt) if is_overtaking else self.overtaken,
+            overtaken=self._overtaken_now(),
         )
 
     def cancel(self, *, now: datetime) -> "Operation":
         """Return the operation given up; what is under way of it, or planned, then finds it ended."""
-        is_planned = self.state is OperationState.WAITING
         return replace(
             self,
             state=OperationState.CANCELLED,
             updated_at=now,
             finished_at=now,
             next_attempt_at=None,
-            overtaken=(*self.overtaken, self.attempt) if is_planned else self.overtaken,
+            overtaken=self._overtaken_now(),
         )
 
     def wait_until(self, due: datetime, problem: Problem, *, now: datetime) -> "Operation":
@@ -212,6 +210,11 @@ class Operation:
             next_attempt_at=due,
             problem=problem,
         )
+
+    def _overtaken_now(self) -> tuple[int, ...]:
+        """Return the numbers of attempts that never begin, once the one that is planned doesn't either."""
+        is_planned = self.state is OperationState.WAITING
+        return (*self.overtaken, self.attempt) if is_planned else self.overtaken
 
 
 def new_operation(

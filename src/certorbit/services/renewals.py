@@ -9,7 +9,7 @@ from certorbit.deploying import starting
 from certorbit.errors import BadIdentifier, BadInput, InUse, LostRace, NotFound
 from certorbit.model.audit import Action, AuditEvent, ObjectChange
 from certorbit.model.change_states import change_of_entry
-from certorbit.model.entry import ConfigID, Entry, EntryID, Source
+from certorbit.model.entry import ConfigID, Entry, EntryID, EntryUID, Source
 from certorbit.model.identifiers import normalise_identifiers
 from certorbit.model.next_version import NextVersion
 from certorbit.model.operation import Lane, Operation, OperationID, OperationKind, OperationState
@@ -97,7 +97,6 @@ def renew_now(
         issuer: for this attempt; "": the one whose turn it is, which is the built-in CA only where it may issue
             (docs/decisions/0013), or for an upload, if there is no other one (0007).
 
-
     Raises:
         NotFound: no such entry. BuiltIn: the placeholder. InUse: an attempt is running at this moment.
         BadInput: a CA bundle; an issuer that doesn't exist, or that can't issue for these names; nobody may issue.
@@ -106,7 +105,7 @@ def renew_now(
     check_renewable(entry)
     check_issuer(issuer, issuers.in_order)
     unfinished = tx.operations.lock_unfinished(entry.uid)
-    schedule, order = find_schedule(tx, entry), issuers.order
+    schedule, order = find_schedule(tx, entry.uid), issuers.order
     is_upload = entry.current is not None and entry.current.source is Source.UPLOADED
     if issuer:
         names: tuple[str, ...] = (issuer,)
@@ -159,13 +158,12 @@ def retry_operation(tx: UnitOfWork, operation_id: OperationID, *, issuers: Confi
     operation = _lock_operation(tx, operation_id)
     if operation.state.is_final:
         raise BadInput(f"The operation is over ({operation.state}); there is nothing to retry.", subject="operation_id")
+    _check_waits(operation)
     if operation.kind is OperationKind.DEPLOY:  # it has no order, and says nothing of names that fail at CAs
-        _check_waits(operation)
         started = starting.start_next_attempt(tx, operation, priority=starting.PRIORITY_INTERACTIVE, now=now)
     else:
-        _check_waits(operation)
         entry = tx.entries.get_by_uid(operation.entry_uid)
-        schedule = tx.schedules.find(operation.entry_uid) or Schedule(entry_uid=operation.entry_uid, look_at=None)
+        schedule = find_schedule(tx, operation.entry_uid)
         check_permitted(entry, operation, schedule, issuers.order)
         started = start_next_attempt(tx, operation, issuer="", now=now)
     record_started(tx, Action.OPERATION_RETRIED, started, now=now)
@@ -228,7 +226,7 @@ def change_schedule(
     check_renewable(entry)
     check_issuer(issuer or "", issuers.in_order)
     unfinished = tx.operations.lock_unfinished(entry.uid)
-    schedule = find_schedule(tx, entry)
+    schedule = find_schedule(tx, entry.uid)
     if issuer is not None and issuer != schedule.issuer:
         chosen = replace(schedule, issuer=issuer)
         name = issuer or check_permitted(entry, unfinished, chosen, issuers.order)[0]
@@ -267,7 +265,7 @@ def get_status(
     # An unfinished operation is among the newest: nothing is started beside it.
     newest = tx.operations.list(config=config, entry=entry_id, lane=Lane.ISSUANCE, limit=5)
     unfinished = (op for op in newest if op.entry_uid == entry.uid and not op.state.is_final)
-    schedule = find_schedule(tx, entry)
+    schedule = find_schedule(tx, entry.uid)
     verdict = tx.revocations.find_verdict(entry.current.id) if entry.current is not None else None
     return RenewalStatus(
         entry,
@@ -339,9 +337,9 @@ def _check_covered(entry: Entry, issuer: Issuer) -> None:
         )
 
 
-def find_schedule(tx: UnitOfWork, entry: Entry) -> Schedule:
+def find_schedule(tx: UnitOfWork, entry: EntryUID) -> Schedule:
     """Return the entry's schedule, a blank one if it has none."""
-    return tx.schedules.find(entry.uid) or Schedule(entry_uid=entry.uid, look_at=None)
+    return tx.schedules.find(entry) or Schedule(entry_uid=entry, look_at=None)
 
 
 def _lock_operation(tx: UnitOfWork, operation_id: OperationID) -> Operation:

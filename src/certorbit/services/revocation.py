@@ -119,7 +119,7 @@ def replace_revoked(
         is_news: it was not known to be revoked before: an operation that waits for its next attempt starts it now.
         issuers: of the configuration.
     """
-    schedule = find_schedule(tx, entry)
+    schedule = find_schedule(tx, entry.uid)
     following = find_next_version(entry, schedule, issuers)
     kind = following.kind
     if kind is None:
@@ -254,7 +254,7 @@ def _start_replacement(
         unfinished = None
     if unfinished is None:
         tx.failures.forget(entry.identifiers)
-        return start_operation(tx, entry, kind, issuer=find_schedule(tx, entry).issuer, now=now, new_id=new_id)
+        return start_operation(tx, entry, kind, issuer=find_schedule(tx, entry.uid).issuer, now=now, new_id=new_id)
     if unfinished.state is OperationState.WAITING:
         return start_next_attempt(tx, unfinished, issuer="", now=now)
     return unfinished

@@ -92,7 +92,7 @@ def roll_back(  # noqa: PLR0913 - a command of its own, each part by name
         )
     check_not_under_way(tx, entry)
     lock_configuration(tx, config)
-    schedule = find_schedule(tx, entry)
+    schedule = find_schedule(tx, entry.uid)
     make_current(tx, entry, version, is_paused=True, now=now, new_id=new_id)
     if version == entry.current:
         record_schedule(tx, entry, schedule, replace(schedule, paused=True), now=now)
@@ -123,7 +123,7 @@ def make_current(
     current = replace(entry, current=version)
     ensure_deployment(tx, current, priority=PRIORITY_INTERACTIVE, now=now, new_id=new_id)
     redeploy_bundle(tx, current, now=now, new_id=new_id)
-    schedule = find_schedule(tx, entry)
+    schedule = find_schedule(tx, entry.uid)
     tx.schedules.put(
         replace(
             schedule,
