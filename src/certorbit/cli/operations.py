@@ -6,9 +6,8 @@ import typer
 
 from certorbit.cli import showing, showing_operations
 from certorbit.cli.failing import clear_errors
-from certorbit.cli.operator import PANEL, URL, AsJSON, OperationName
+from certorbit.cli.operator import PANEL, URL, AsJSON, HowMany, OfConfig, OfState, OperationName, ask_for
 from certorbit.cli.remote import DEFAULT_URL, service_at
-from certorbit.model.operation import OperationState
 
 operations = typer.Typer(help="Operations: what runs, what waits, and why.", no_args_is_help=True)
 
@@ -16,22 +15,16 @@ operations = typer.Typer(help="Operations: what runs, what waits, and why.", no_
 @operations.command("list")
 def list_operations(
     *,
-    config: Annotated[str, typer.Option("--config", help="Those of one configuration; none: all")] = "",
+    config: OfConfig = "",
     certificate: Annotated[str, typer.Option("--certificate", help="Those of the certificate with this id")] = "",
-    state: Annotated[OperationState | None, typer.Option(help="Those in this state")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, the newest first")] = 50,
+    state: OfState = None,
+    limit: HowMany = 50,
     url: URL = DEFAULT_URL,
     as_json: AsJSON = False,
 ) -> None:
     """List issuances, renewals and deployments, the newest first."""
     with clear_errors():
-        query: dict[str, object] = {"limit": limit}
-        if config:
-            query["config"] = config
-        if certificate:
-            query["entry"] = certificate
-        if state is not None:
-            query["state"] = state.value
+        query = ask_for(limit=limit, config=config, state=state, entry=certificate)
         document = service_at(url).call("GET", "operations", query=query)
         showing.show(document, as_json=as_json, for_people=showing_operations.show_operations)
 

@@ -9,6 +9,7 @@ from certorbit.cli import showing
 from certorbit.cli.failing import clear_errors
 from certorbit.cli.following import follow
 from certorbit.cli.remote import DEFAULT_URL, Remote, service_at
+from certorbit.model.operation import OperationState
 from certorbit.model.revocation import RevocationReason
 
 Config = Annotated[str, typer.Argument(help="The configuration, for example prod")]
@@ -16,8 +17,17 @@ EntryName = Annotated[str, typer.Argument(metavar="ID", help="The certificate's 
 OperationName = Annotated[str, typer.Argument(metavar="OPERATION", help="The operation's id")]
 URL = Annotated[str, typer.Option("--url", envvar="CERTORBIT_URL", help="Where the service is")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is")]
+OfConfig = Annotated[str, typer.Option("--config", help="Those of one configuration; none: all")]
+OfState = Annotated[OperationState | None, typer.Option("--state", help="Those in this state")]
+HowMany = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many, the newest first")]
 PANEL = "Commands for a running service (key: CERTORBIT_API_KEY)"
 AsJSONHere = Annotated[bool, typer.Option("--json", help="Print JSON, for programs")]  # of commands that ask no API
+
+
+def ask_for(*, limit: int, config: str, state: OperationState | None, entry: str = "") -> dict[str, object]:
+    """Return the query of a list of operations; what isn't said is left out."""
+    said = {"config": config, "entry": entry, "state": state.value if state is not None else ""}
+    return {"limit": limit, **{name: value for name, value in said.items() if value}}
 
 
 class ReasonName(StrEnum):
