@@ -3,9 +3,38 @@
 import http.server
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """What web servers of tests have in common: they write no log, and say how long an answer is."""
+
+    def say(self, code: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def web_server(handler: type[Handler]) -> Iterator[str]:
+    """Run a web server on loopback; gives its URL."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager
@@ -19,7 +48,7 @@ def listening_service(
     sent: list[Any] = []
     shown = list(shows)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Service(Handler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             sent.append((self.command, self.path, json.loads(body) if body else None))
@@ -31,21 +60,5 @@ def listening_service(
             document = shown.pop(0) if len(shown) > 1 else shown[0] if shown else {"message": "There is none."}
             self.say(200 if shown else 404, json.dumps(document).encode())
 
-        def say(self, code: int, body: bytes) -> None:
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", sent
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with web_server(Service) as url:
+        yield url, sent

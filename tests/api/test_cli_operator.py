@@ -1,9 +1,7 @@
 """The operator's commands on a terminal, against a real API on loopback."""
 
-import http.server
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from api.listening import Handler, web_server
 from api.renewing import (
     NATIVE,
     RevokingIssuer,
@@ -248,28 +247,13 @@ def stranger(status: int, body: bytes, **headers: str) -> Iterator[tuple[str, li
     """Run a web server that is no Certorbit; gives its URL and the paths that it was asked for."""
     asked: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Stranger(Handler):
+        def do_GET(self) -> None:  # noqa: N802 - the base class calls it so
             asked.append(self.path)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.say(status, body, headers)
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with web_server(Stranger) as url:
+        yield url, asked
 
 
 def test_what_is_no_certorbit_is_called_so(run: Run) -> None:

@@ -13,16 +13,12 @@ import pytest
 
 from certorbit.errors import TargetGone
 from certorbit.model.balancer import Copy, ListenerKey
-from certorbit.model.site import ClientCertificateMode
 from certorbit.ports.target import Target, VerifiesClients
 from fakes.fake_target import VerifyingTarget
-from targets.client_certificates import ClientCA, gets_in, make_policy
+from targets.client_certificates import OPTIONAL, OURS, THEIRS, gets_in, make_policy
 from targets.haproxy_bench import keys_of, make_target
 from targets.haproxy_process import settings_for, start_haproxy
 from targets.target_bench import make_bundle
-
-OPTIONAL = ClientCertificateMode.OPTIONAL
-OURS, THEIRS = ClientCA(1), ClientCA(2)
 
 
 class VerifyingAdapter(Target, VerifiesClients, Protocol):
@@ -72,16 +68,6 @@ async def open_fake(_folder: Path, _stack: AsyncExitStack) -> ClientBench:
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ClientBench]:
     async with AsyncExitStack() as stack:
         yield await request.param(tmp_path, stack)
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> Path:
-    return OURS.issue(tmp_path, "good")
-
-
-@pytest.fixture
-def wrong(tmp_path: Path) -> Path:
-    return THEIRS.issue(tmp_path, "wrong")
 
 
 async def test_what_is_asked_for_before_is_in_force_when_a_copy_comes_on(

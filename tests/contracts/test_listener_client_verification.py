@@ -12,9 +12,9 @@ import pytest
 from certorbit.errors import TargetGone
 from certorbit.model.balancer import ListenerKey
 from fakes.fake_target import ListenerVerifyingTarget
-from targets.client_certificates import make_policy
+from targets.client_certificates import OPTIONAL, OURS, THEIRS, make_policy
 from targets.envoy_client_bench import open_envoy_clients, open_envoy_files_clients
-from targets.listener_client_bench import OPTIONAL, OURS, THEIRS, ListenerClientBench
+from targets.listener_client_bench import ListenerClientBench
 from targets.nginx_client_bench import open_nginx_listener_clients
 from targets.target_bench import make_bundle
 
@@ -42,16 +42,6 @@ async def open_fake(_folder: Path, _stack: AsyncExitStack) -> ListenerClientBenc
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ListenerClientBench]:
     async with AsyncExitStack() as stack:
         yield await request.param(tmp_path, stack)
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> Path:
-    return OURS.issue(tmp_path, "good")
-
-
-@pytest.fixture
-def wrong(tmp_path: Path) -> Path:
-    return THEIRS.issue(tmp_path, "wrong")
 
 
 async def test_what_is_asked_for_before_is_in_force_when_the_first_copy_comes_on(

@@ -11,8 +11,8 @@ from certorbit.model.client_policy import ClientPolicy
 from certorbit.ports.target import VerifiesListenerClients
 from targets.aws_bench import AWS, REGION, open_aws
 from targets.aws_trust_stores import Store, TrustStoreRules
-from targets.client_certificates import ClientCA, make_policy
-from targets.listener_client_bench import OURS, THEIRS, ListenerVerifyingAdapter
+from targets.client_certificates import OURS, THEIRS, ClientCA, make_policy
+from targets.listener_client_bench import ListenerVerifyingAdapter
 
 _NUMBERS = itertools.count(1)  # what earlier tests made stays in moto
 

@@ -57,6 +57,8 @@ class ClientCA:
         return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode()
 
 
+OPTIONAL = ClientCertificateMode.OPTIONAL
+OURS, THEIRS = ClientCA(1), ClientCA(2)
 _AUTHORITIES: dict[int, x509.Certificate] = {}
 
 

@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from certorbit.model.balancer import Copy, ListenerKey
-from certorbit.model.site import ClientCertificateMode
 from certorbit.ports.target import Target, VerifiesListenerClients
-from targets.client_certificates import ClientCA
 from targets.target_bench import make_bundle
-
-OPTIONAL = ClientCertificateMode.OPTIONAL
-OURS, THEIRS = ClientCA(1), ClientCA(2)
 
 
 class ListenerVerifyingAdapter(Target, VerifiesListenerClients, Protocol):

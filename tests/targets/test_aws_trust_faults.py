@@ -16,8 +16,7 @@ from make import make_certificate, make_key, pem
 from targets.aws_bench import REGION
 from targets.aws_server import Fault
 from targets.aws_trust_bench import TrustScene, make_big_policy, make_listed_policy, open_trust
-from targets.client_certificates import make_policy
-from targets.listener_client_bench import OURS, THEIRS
+from targets.client_certificates import OURS, THEIRS, make_policy
 
 CREATE = "elbv2:CreateTrustStore"
 ADD = "elbv2:AddTrustStoreRevocations"

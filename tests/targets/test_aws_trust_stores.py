@@ -19,8 +19,7 @@ from certorbit.target_settings import AWSTargetSettings
 from targets.aws_bench import REGION
 from targets.aws_trust_bench import TrustScene, make_listed_policy, open_trust
 from targets.aws_trust_stores import Switch
-from targets.client_certificates import make_policy
-from targets.listener_client_bench import OPTIONAL, OURS, THEIRS
+from targets.client_certificates import OPTIONAL, OURS, THEIRS, make_policy
 from targets.target_bench import make_bundle
 
 OFF = {"Mode": "off"}

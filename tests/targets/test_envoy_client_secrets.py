@@ -16,14 +16,13 @@ from certorbit.ports.target import Grade, ShelfState
 from certorbit.targets.envoy.catalog import Change, Place, plan_undo
 from certorbit.targets.envoy.target import EnvoyTarget
 from fakes.memory_shelf import MemoryShelf
-from targets.client_certificates import make_policy
+from targets.client_certificates import OPTIONAL, OURS, THEIRS, make_policy
 from targets.envoy_bench import HTTPS, MAIL, make_settings, make_target, start_sds
 from targets.envoy_client_bench import (
     make_client_settings,
     start_client_sds,
     start_with_client_files,
 )
-from targets.listener_client_bench import OPTIONAL, OURS, THEIRS
 from targets.sds_client import SDSClient, open_client, validation_of
 from targets.target_bench import make_bundle
 

@@ -19,11 +19,10 @@ from certorbit.ports.target import VerifiesListenerClients
 from certorbit.targets.envoy.target import EnvoyTarget
 from fakes.memory_shelf import MemoryShelf
 from programs import require_program
-from targets.client_certificates import ADDRESS, gets_in, make_context, make_policy
+from targets.client_certificates import ADDRESS, OPTIONAL, OURS, THEIRS, gets_in, make_context, make_policy
 from targets.envoy_bench import HTTPS, MAIL, start_envoy, start_sds
 from targets.envoy_client_bench import Door, start_checking_envoy, start_client_sds
 from targets.envoy_process import REQUEST, WAIT_SECONDS
-from targets.listener_client_bench import OPTIONAL, OURS, THEIRS
 from targets.target_bench import make_bundle
 
 WWW = make_bundle("www")

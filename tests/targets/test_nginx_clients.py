@@ -17,9 +17,8 @@ from certorbit.ports.target import Grade, VerifiesListenerClients
 from certorbit.targets.nginx import make
 from certorbit.targets.nginx.target import NginxTarget
 from make import make_certificate, make_key, pem, write_key
-from targets.client_certificates import ADDRESS, gets_in, make_context, make_policy
+from targets.client_certificates import ADDRESS, OPTIONAL, OURS, THEIRS, gets_in, make_context, make_policy
 from targets.file_parts import bundle_of, key_of, make_parts
-from targets.listener_client_bench import OPTIONAL, OURS, THEIRS
 from targets.nginx_process import RealNginx
 
 NAME, OTHER_NAME = "www.example.com", "other.example.com"

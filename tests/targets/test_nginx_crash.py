@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from certorbit.targets.nginx import make
-from targets.client_certificates import gets_in, make_policy
+from targets.client_certificates import OURS, THEIRS, gets_in, make_policy
 from targets.crash_child import CrashRunner, change
 from targets.file_parts import key_of, make_parts, shake_hands
-from targets.listener_client_bench import OURS, THEIRS
 from targets.nginx_process import RealNginx
 from targets.target_bench import make_bundle
 

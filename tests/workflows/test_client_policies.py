@@ -1,9 +1,7 @@
 """Client certificates in deployments: who may get in is in force before anything is served, and never gets looser."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from client_policy_desk import (
@@ -30,14 +28,6 @@ from fakes.clock import FakeChance
 from fakes.fake_target import FakeTarget, VerifyingTarget
 
 LEAST_PLACES = 10  # fewer would mean that the deaths are not where they should be
-
-
-@pytest.fixture
-async def desk(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Desk]:
-    made = Desk(tmp_path, sqlite_template)
-    yield made
-    for lab in made.opened:
-        await lab.store.close()
 
 
 def served_by(target: VerifyingTarget, listener: str = "https", name: str = "www.example.com") -> ClientPolicy | None:

@@ -1,8 +1,5 @@
 """Listeners that check all of their clients alike: what is agreed on is in force, what isn't changes nothing."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from client_policy_desk import OFF, ON, OPTIONAL, Desk, make_site, put_site
 from deployment_parts import Lab
@@ -12,14 +9,6 @@ from certorbit.model.balancer import ListenerKey
 from fakes.fake_target import FOREIGN, ListenerVerifyingTarget
 
 LEAST_PLACES = 10  # fewer would mean that the deaths are not where they should be
-
-
-@pytest.fixture
-async def desk(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Desk]:
-    made = Desk(tmp_path, sqlite_template)
-    yield made
-    for lab in made.opened:
-        await lab.store.close()
 
 
 def watch_for_open_doors(target: ListenerVerifyingTarget) -> list[str]:
