@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from certorbit.clock import Clock
-from certorbit.model.failover import order_for
 from certorbit.observe.metrics import Metrics
 from certorbit.ports.authority import AuthorityDoor
 from certorbit.ports.bucket import BundlePublisher
@@ -15,7 +14,7 @@ from certorbit.ports.issuer import Issuer
 from certorbit.ports.keyring import Keyring
 from certorbit.ports.store import Store
 from certorbit.ports.target import PlacedTarget
-from certorbit.services.permitting import ConfigIssuers
+from certorbit.services.permitting import ConfigIssuers, issuers_for
 from certorbit.settings import Settings
 
 
@@ -49,14 +48,11 @@ class Parts:
 
     def issuers_of(self, config: str) -> Sequence[Issuer]:
         """Return the issuers of a configuration in order of preference."""
-        by_name = {issuer.name: issuer for issuer in self.issuers}
-        names = order_for(config, tuple(by_name), self.settings.issuers_by_configuration())
-        return [by_name[name] for name in names]
+        return self.config_issuers(config).in_order
 
     def config_issuers(self, config: str) -> ConfigIssuers:
         """Return the issuers of a configuration, and whether they are named for it alone."""
-        is_own = bool(self.settings.issuers_by_configuration().get(config))
-        return ConfigIssuers(self.issuers_of(config), is_own=is_own)
+        return issuers_for(config, self.issuers, self.settings.issuers_by_configuration())
 
     def targets_of(self, config: str) -> tuple[str, ...]:
         """Return the names of the targets that the configuration's certificates may go to."""

@@ -7,7 +7,6 @@ from certorbit.app.ground import CHANCE, CLOCK, new_id
 from certorbit.internal_ca.authority import InternalAuthority
 from certorbit.model.crl import Verdict
 from certorbit.model.entry import Entry
-from certorbit.model.failover import order_for
 from certorbit.model.operation import Operation
 from certorbit.net.fetch import GuardedFetcher
 from certorbit.net.outbound_rules import rules_from
@@ -16,7 +15,7 @@ from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import Store, UnitOfWork
 from certorbit.revocation.lists import CRLLists
 from certorbit.services import revocation
-from certorbit.services.permitting import ConfigIssuers
+from certorbit.services.permitting import issuers_for
 from certorbit.settings import Settings
 from certorbit.workflows import bundle_look
 from certorbit.workflows.bundle_look import BundleLook
@@ -54,18 +53,15 @@ def make_revocation_looks(
 
 def _make_replace(settings: Settings, issuers: Sequence[Issuer]) -> Replace:
     """Join the look with the use-case (`workflows.revocation_look.Replace`)."""
-    by_name = {issuer.name: issuer for issuer in issuers}
-    by_config = {config: names for config, names in settings.issuers_by_configuration().items() if names}
+    by_config = settings.issuers_by_configuration()
 
     def replace(tx: UnitOfWork, entry: Entry, *, verdict: Verdict, is_news: bool, now: datetime) -> Operation | None:
-        names = order_for(entry.config, tuple(by_name), by_config)
-        own = [by_name[name] for name in names]
         return revocation.replace_revoked(
             tx,
             entry,
             verdict=verdict,
             is_news=is_news,
-            issuers=ConfigIssuers(own, is_own=entry.config in by_config),
+            issuers=issuers_for(entry.config, issuers, by_config),
             now=now,
             new_id=new_id,
         )

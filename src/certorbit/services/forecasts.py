@@ -9,13 +9,13 @@ from datetime import datetime
 
 from certorbit.model.ca_limits import AccountKey, LimitPolicy
 from certorbit.model.entry import Entry, Version
-from certorbit.model.failover import ALL_ALIKE, OrderByConfig, order_for
+from certorbit.model.failover import ALL_ALIKE, OrderByConfig
 from certorbit.model.forecast import Buckets, Forecast, Unrenewed, choose_account, forecast, subjects_of
 from certorbit.model.renewal import RenewalRules, decide, lifetime_of
 from certorbit.model.schedule import Schedule
 from certorbit.ports.issuer import Issuer
 from certorbit.ports.store import UnitOfWork
-from certorbit.services.permitting import ConfigIssuers, find_next_version
+from certorbit.services.permitting import ConfigIssuers, find_next_version, issuers_for
 
 SUBJECTS_PER_QUERY = 5_000  # databases bound the number of parameters of a statement (SQLite: 32,766)
 
@@ -38,9 +38,7 @@ class Outlook:
 
     def of(self, config: str) -> ConfigIssuers:
         """Return the configuration's issuers."""
-        by_name = {issuer.name: issuer for issuer in self.issuers}
-        names = order_for(config, tuple(by_name), self.by_config)
-        return ConfigIssuers([by_name[name] for name in names], is_own=bool(self.by_config.get(config)))
+        return issuers_for(config, self.issuers, self.by_config)
 
 
 @dataclass(frozen=True, slots=True)

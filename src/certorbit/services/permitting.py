@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from certorbit.errors import BadInput
 from certorbit.model.entry import Entry
+from certorbit.model.failover import OrderByConfig, order_for
 from certorbit.model.identifiers import Identifier
 from certorbit.model.issuer_order import IssuerOrder, explain_none, order_of, origin_of, permitted
 from certorbit.model.next_version import NextVersion, find_next
@@ -29,6 +30,15 @@ class ConfigIssuers:
     def get(self, name: str) -> Issuer:
         """Return the issuer of this name; there must be one."""
         return next(issuer for issuer in self.in_order if issuer.name == name)
+
+
+def issuers_for(config: str, issuers: Sequence[Issuer], by_config: OrderByConfig) -> ConfigIssuers:
+    """Return a configuration's issuers. issuers: all that there are. by_config: see `failover.order_for`."""
+    by_name = {issuer.name: issuer for issuer in issuers}
+    names = order_for(config, tuple(by_name), by_config)
+    return ConfigIssuers(
+        [by_name[name] for name in names], is_own=any(name in by_name for name in by_config.get(config, ()))
+    )
 
 
 def find_next_version(entry: Entry, schedule: Schedule, issuers: ConfigIssuers) -> NextVersion:
